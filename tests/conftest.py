@@ -1,0 +1,33 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden vectors and data sets that is not part of the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("SFUMATO_SHARED", beside))
+    if not folder.is_dir():
+        pytest.skip("needs ../shared, or SFUMATO_SHARED naming it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Callable[[str], Arrays]:
+    """`golden("metrics_00")` gives the arrays of one golden file by name."""
+
+    def load(name: str) -> Arrays:
+        with np.load(shared / "golden" / f"{name}.npz") as archive:
+            return {key: archive[key] for key in archive.files}
+
+    return load
