@@ -1,0 +1,75 @@
+"""Every collective of the package. With one process each is the identity."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def active() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    return dist.get_rank() if active() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if active() else 1
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of `value` over all ranks, without gradient; `value` itself is left alone."""
+    if not active():
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def sum_with_gradient(value: Tensor) -> Tensor:
+    """The sum over ranks, differentiable by this rank's share.
+
+    Gradients are averaged over ranks after the backward pass, so each rank's share is scaled by their number: the
+    average is then the gradient of the global quantity.
+    """
+    if not active():
+        return value
+    return sum_over_ranks(value) + (value - value.detach()) * world_size()
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of `value` over all ranks, without gradient."""
+    return sum_over_ranks(value) / world_size() if active() else value
+
+
+def gather(value: Tensor) -> Tensor:
+    """Rows of all ranks in rank order, without gradient. Ranks may hold different numbers of rows."""
+    if not active():
+        return value
+    value = value.detach().contiguous()
+    mine = torch.tensor([len(value)], device=value.device)
+    lengths = [torch.zeros_like(mine) for _ in range(world_size())]
+    dist.all_gather(lengths, mine)
+    longest = int(max(length.item() for length in lengths))
+    padded = value.new_zeros((longest, *value.shape[1:]))
+    padded[: len(value)] = value
+    parts = [torch.zeros_like(padded) for _ in range(world_size())]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(length.item())] for part, length in zip(parts, lengths, strict=True)])
+
+
+def gather_batch(value: Tensor) -> Tensor:
+    """As `gather` for tensors of equal length on every rank: one collective and no host synchronisation."""
+    if not active():
+        return value
+    value = value.detach().contiguous()
+    parts = [torch.zeros_like(value) for _ in range(world_size())]
+    dist.all_gather(parts, value)
+    return torch.cat(parts)
+
+
+def barrier() -> None:
+    if active():
+        dist.barrier()

@@ -1,0 +1,31 @@
+"""Corrections of teacher probabilities before they are weighed. (N, C, *S) -> (N, C, *S)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sfumato.functional.probability import safe_log
+
+
+def per_class(values: Tensor, like: Tensor) -> Tensor:
+    """(C,) -> (1, C, 1, ...) to stand beside `like` (N, C, *S)."""
+    return values.to(like.dtype).reshape(1, -1, *(1,) * (like.dim() - 2))
+
+
+def sharpen(p: Tensor, temperature: float) -> Tensor:
+    """p^(1/T) renormalised, which is softmax(z / T) when p = softmax(z).
+
+    T < 1 sharpens, T > 1 softens, T = 1 changes nothing. Works on probabilities, so it also acts after alignment
+    (UDA; MixMatch eq. 7). Computed in log space: no underflow for small T.
+    """
+    return torch.softmax(safe_log(p) / temperature, dim=1)
+
+
+def align(p: Tensor, target: Tensor, model: Tensor, eps: float = 1e-6) -> Tensor:
+    """p_c (target_c + eps) / (model_c + eps), renormalised per sample (ReMixMatch, distribution alignment).
+
+    `target`, `model`: class priors, (C,). A class the model never predicts is raised by at most 1 / eps: finite.
+    """
+    aligned = p * per_class((target + eps) / (model + eps), p)
+    return aligned / aligned.sum(dim=1, keepdim=True)

@@ -1,0 +1,119 @@
+"""The methods: one file a paper, one line a method in the table below."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from sfumato.errors import UsageError, nearest
+from sfumato.methods.base import Method
+from sfumato.methods.consistency import Consistency
+from sfumato.methods.fixmatch import fixmatch
+from sfumato.methods.flexmatch import flexmatch
+from sfumato.methods.freematch import freematch
+from sfumato.methods.pseudo_label import pseudo_label
+from sfumato.methods.softmatch import softmatch
+from sfumato.methods.supervised import supervised, supervised_strong
+from sfumato.methods.uncertainty_weighted import uncertainty_weighted, uncertainty_weighted_flat
+from sfumato.types import ViewSpec
+
+__all__ = ["METHODS", "Consistency", "Entry", "Facts", "Method", "build", "describe", "options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a method may need to know of the problem; a builder takes the ones it names as positional parameters."""
+
+    num_classes: int
+    num_unlabeled: int = 0
+    dense: bool = False  # labels are maps, one class per pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table. Options and defaults are the builder's keyword-only parameters."""
+
+    build: Callable[..., Method]
+    paper: str
+    equations: str
+
+
+METHODS: Mapping[str, Entry] = {
+    "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
+    "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
+    "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
+    "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
+    "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
+    "supervised": Entry(supervised, "labels only, weak views", "cross-entropy"),
+    "supervised_strong": Entry(supervised_strong, "labels only, weak and strong views", "cross-entropy"),
+    "uncertainty_weighted": Entry(uncertainty_weighted, "Uncertainty-weighted SSL (seed paper)", "eq. 1-8"),
+    "uncertainty_weighted_flat": Entry(uncertainty_weighted_flat, "Uncertainty-weighted SSL, w = 1", "eq. 1-6, 8"),
+}
+
+
+def entry(name: str) -> Entry:
+    """Raises UsageError with the nearest name when there is no such method."""
+    if name not in METHODS:
+        raise UsageError(f"method '{name}' is unknown.{nearest(name, METHODS)} `sfumato methods` lists them.")
+    return METHODS[name]
+
+
+def options(name: str) -> dict[str, inspect.Parameter]:
+    """The keyword options of a method: its constructor's keyword-only parameters, in order."""
+    parameters = inspect.signature(entry(name).build).parameters
+    return {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def build(name: str, facts: Facts, given: Mapping[str, object] | None = None) -> Method:
+    """The method `name` for this problem, with the options `given` in place of its defaults.
+
+    Raises:
+        UsageError: an unknown method, unknown options or values of the wrong kind, all of them in one message.
+    """
+    known, builder, problems = options(name), entry(name).build, []
+    hints = get_type_hints(builder.func if isinstance(builder, partial) else builder)
+    checked: dict[str, Any] = {}
+    for key, value in (given or {}).items():
+        if key not in known:
+            problems.append(f"{name} has no option '{key}'.{nearest(key, known)}")
+            continue
+        try:
+            checked[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"]
+            problems.append(f"{name}.{key}={value!r}: {expected[0].lower()}{expected[1:]}.")
+    if problems:
+        raise UsageError(" ".join(problems))
+    parameters = inspect.signature(builder).parameters.values()
+    facts_needed = {p.name: getattr(facts, p.name) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return builder(**facts_needed, **checked)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `sfumato methods show` prints and the documentation page holds."""
+
+    name: str
+    paper: str
+    equations: str
+    summary: str
+    defaults: dict[str, object]
+    views: ViewSpec
+
+
+def describe(name: str) -> Description:
+    line = entry(name)
+    builder = line.build.func if isinstance(line.build, partial) else line.build
+    return Description(
+        name=name,
+        paper=line.paper,
+        equations=line.equations,
+        summary=inspect.getdoc(builder) or "",
+        defaults={key: p.default for key, p in options(name).items()},
+        views=build(name, Facts(num_classes=2, num_unlabeled=1)).views,
+    )

@@ -1,0 +1,53 @@
+"""What a method is: a loss over the views it declares. No optimiser, device or logging inside."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from sfumato.functional.divergence import cross_entropy
+from sfumato.functional.reduce import mean
+from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Views, ViewSpec
+
+
+class Networks(Protocol):
+    """What a method asks of the networks: the outputs of its views, gradient and batch norm decided elsewhere."""
+
+    def forward(self, batch: Batch, spec: ViewSpec) -> Views: ...
+
+
+class Method(nn.Module, ABC):
+    """`state_dict()` is all its memory; `views` is all it sees."""
+
+    views: ViewSpec = ViewSpec()
+
+    @abstractmethod
+    def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
+        """The losses of one step. `batch.unlabeled` is None during the warm start: only the labelled loss then."""
+
+    def calibrate(self, held_out: HeldOut) -> None:
+        """Called after each evaluation with validation predictions. Most methods learn nothing from them."""
+
+
+def supervised_loss(labeled: Labeled, *outputs: Output | None) -> Tensor:
+    """Mean cross-entropy over the labelled samples and the views that are there, each view counting alike."""
+    y = labeled.y.masked_fill(labeled.valid == 0, 0)  # an ignored label may be any number, 255 say
+    charges = [mean(cross_entropy(out.logits, y), over=labeled.valid) for out in outputs if out is not None]
+    total = charges[0]
+    for charge in charges[1:]:
+        total = total + charge
+    return total / len(charges)
+
+
+def context(batch: Batch, views: Views, progress: Progress) -> Context:
+    """What the rules may see of this step."""
+    assert batch.unlabeled is not None
+    return Context(
+        progress=progress,
+        index=batch.unlabeled.index,
+        labeled_logits=views.labeled.logits.detach(),
+        labeled_y=batch.labeled.y,
+        labeled_valid=batch.labeled.valid,
+    )

@@ -1,0 +1,73 @@
+"""The family: a pseudo-label from the weak view, charged to the strong views. Most methods are choices of its rules."""
+
+from __future__ import annotations
+
+import torch
+
+from sfumato.functional.divergence import Divergence, cross_entropy
+from sfumato.functional.probability import probability
+from sfumato.functional.reduce import mean
+from sfumato.methods.base import Method, Networks, context, supervised_loss
+from sfumato.rules import Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
+from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
+
+
+class Consistency(Method):
+    """Weak view -> refine -> weigh -> target -> warp -> divergence on every strong view.
+
+    Args:
+        weigh: how much each pseudo-label counts.
+        refine: corrects the weak view's probabilities first.
+        target: what the strong view is to predict.
+        divergence: the charge, (logits, target) -> (N, *S).
+        lambda_u: weight of the unlabelled loss, a number or a schedule.
+        views: what the method sees; `ViewSpec(labeled_strong=True)` trains on strong views of the labelled images too.
+        extra: a further loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        weigh: Weigher,
+        refine: Refiner | None = None,
+        target: Targeter | None = None,
+        divergence: Divergence = cross_entropy,
+        lambda_u: float | Schedule = 1.0,
+        views: ViewSpec | None = None,
+        extra: Extra | None = None,
+    ) -> None:
+        super().__init__()
+        self.refine: Refiner = refine or NoRefinement()
+        self.weigh = weigh
+        self.target: Targeter = target or Hard()
+        self.divergence = divergence
+        self.lambda_u: Schedule = lambda_u if callable(lambda_u) else Constant(lambda_u)
+        self.views = views or ViewSpec()
+        self.extra = extra
+
+    def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
+        out = nets.forward(batch, self.views)
+        supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        u = batch.unlabeled
+        if u is None or out.weak is None:
+            return Losses(supervised, torch.zeros_like(supervised))
+
+        with torch.no_grad():
+            p, seen = probability(out.weak.logits), context(batch, out, progress)
+            self.refine.observe(p, u.valid, seen)
+            p = self.refine(p)
+            self.weigh.observe(p, u.valid, seen)
+            pseudo = Pseudo(self.target(p), self.weigh(p), u.valid)
+
+        charges = []
+        for strong, warp in zip(out.strong, u.warps, strict=True):
+            warped = warp(pseudo)
+            charge = self.divergence(strong.logits, warped.target)
+            charges.append(mean(charge * warped.weight, over=warped.valid))
+        unsupervised = torch.stack(charges).mean()
+
+        extras = {}
+        if self.extra is not None:
+            self.extra.observe(p, u.valid, seen)
+            extras[self.extra.name] = self.extra(out, u, pseudo)
+        return Losses(supervised, self.lambda_u(progress) * unsupervised, extras, pseudo)

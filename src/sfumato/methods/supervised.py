@@ -1,0 +1,33 @@
+"""Labels only: the two baselines that every gain is measured against."""
+
+from __future__ import annotations
+
+import torch
+
+from sfumato.methods.base import Method, Networks, supervised_loss
+from sfumato.types import Batch, Losses, Progress, ViewSpec
+
+
+class Supervised(Method):
+    """Cross-entropy on the labelled images, with strong views of them too when `strong`."""
+
+    def __init__(self, *, strong: bool) -> None:
+        super().__init__()
+        self.views = ViewSpec(strong=0, weak=False, labeled_strong=strong)
+
+    def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
+        out = nets.forward(batch, self.views)
+        supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        return Losses(supervised, torch.zeros_like(supervised))
+
+
+def supervised() -> Supervised:
+    """Weak views of the labelled images only."""
+    return Supervised(strong=False)
+
+
+def supervised_strong() -> Supervised:
+    """Weak and strong views of the labelled images: the fair baseline, since strong views alone explain much of the
+    gain that papers credit to unlabelled data.
+    """
+    return Supervised(strong=True)

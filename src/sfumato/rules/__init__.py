@@ -1,0 +1,47 @@
+"""Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
+
+from sfumato.rules.base import Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen
+from sfumato.rules.schedule import Constant, Ramp, Schedule
+from sfumato.rules.target import Hard, Sharpened, Soft
+from sfumato.rules.threshold import ClassCurriculum, FixedThreshold, RelativeThreshold, SelfAdaptiveThreshold
+from sfumato.rules.weigh import (
+    Aligned,
+    All,
+    Bell,
+    EntropyGate,
+    MeanNormalized,
+    OneMinusEntropy,
+    OneSidedBell,
+    TruncatedGaussian,
+)
+
+__all__ = [
+    "Aligned",
+    "All",
+    "Bell",
+    "ClassCurriculum",
+    "Constant",
+    "DistributionAlignment",
+    "EntropyGate",
+    "Extra",
+    "FixedThreshold",
+    "Hard",
+    "MeanNormalized",
+    "NoRefinement",
+    "OneMinusEntropy",
+    "OneSidedBell",
+    "Product",
+    "Ramp",
+    "Refiner",
+    "RelativeThreshold",
+    "Rule",
+    "Schedule",
+    "SelfAdaptiveThreshold",
+    "Sharpen",
+    "Sharpened",
+    "Soft",
+    "Targeter",
+    "TruncatedGaussian",
+    "Weigher",
+]

@@ -1,0 +1,72 @@
+"""What a rule is: `observe` learns from a batch and returns nothing, calling it reads and never changes anything."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from sfumato.types import Context, Pseudo, Unlabeled, Views
+
+
+class Rule(nn.Module, ABC):
+    """All memory is in buffers, so `state_dict` saves it and `.to` moves it."""
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        """Learn from the teacher's probabilities p (N, C, *S) where valid (N, *S). A rule without memory does nothing.
+
+        Called once a step, before the rule is read.
+        """
+
+
+class Refiner(Rule):
+    """Corrects probabilities."""
+
+    @abstractmethod
+    def forward(self, p: Tensor) -> Tensor:
+        """(N, C, *S) -> (N, C, *S), still distributions over axis 1."""
+
+
+class Weigher(Rule):
+    """Says how much each pseudo-label counts; selecting is weighing with 0 and 1. Weighers multiply with `*`."""
+
+    @abstractmethod
+    def forward(self, p: Tensor) -> Tensor:
+        """(N, C, *S) -> (N, *S), non-negative."""
+
+    def __mul__(self, other: Weigher) -> Weigher:
+        return Product(self, other)
+
+
+class Product(Weigher):
+    """Both weights multiplied; both rules observe."""
+
+    def __init__(self, first: Weigher, second: Weigher) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.first.observe(p, valid, context)
+        self.second.observe(p, valid, context)
+
+    def forward(self, p: Tensor) -> Tensor:
+        weight: Tensor = self.first(p) * self.second(p)
+        return weight
+
+
+class Targeter(Rule):
+    """Turns probabilities into what the student is to predict."""
+
+    @abstractmethod
+    def forward(self, p: Tensor) -> Tensor:
+        """(N, C, *S) -> labels (N, *S) int64, or distributions (N, C, *S)."""
+
+
+class Extra(Rule):
+    """A further loss beside the divergence, under a name of its own in the log."""
+
+    name: str
+
+    @abstractmethod
+    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
+        """The loss, a scalar with gradient, already weighted. `pseudo` is before the warp."""

@@ -1,0 +1,112 @@
+"""Corrections of the teacher's probabilities."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.errors import check_choice
+from sfumato.functional.probability import class_counts, class_sums, probability
+from sfumato.functional.refine import align, sharpen
+from sfumato.rules.base import Refiner
+from sfumato.running.average import RunningMean
+from sfumato.running.window import WindowMean
+from sfumato.types import Context
+
+
+class NoRefinement(Refiner):
+    """The probabilities as they are."""
+
+    def forward(self, p: Tensor) -> Tensor:
+        return p
+
+
+class Sharpen(Refiner):
+    """p^(1/T) before weighing; as a target only, see `Sharpened`."""
+
+    def __init__(self, temperature: float = 0.5) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, p: Tensor) -> Tensor:
+        return sharpen(p, self.temperature)
+
+
+class DistributionAlignment(Refiner):
+    """Moves the average prediction towards a target prior: p * target / average, renormalised (ReMixMatch).
+
+    Args:
+        num_classes: C.
+        target: "uniform"; "labeled", the class frequencies met in labelled batches (or `prior`, when given); "model",
+            the moving average of the model's own predictions on labelled data (AdaMatch).
+        prior: (C,) a known target; it takes the place of the frequencies of "labeled".
+        power: exponent of the prior, renormalised (CReST+'s progressive alignment); 1 leaves it.
+        momentum: of the moving averages.
+        init: how the averages start, see `RunningMean`. "debiased" (default) counts every batch seen alike; the peers
+            start the average of unlabelled predictions at the first batch and the labelled one at uniform: "peer".
+        window: mean of the last so many batches in place of the moving average (ReMixMatch 128, CoMatch 32).
+        eps: keeps the ratio finite for a class never predicted.
+
+    The current batch is observed before it is aligned.
+    """
+
+    prior: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        target: Literal["uniform", "labeled", "model"] = "uniform",
+        prior: Tensor | None = None,
+        power: float = 1.0,
+        momentum: float = 0.999,
+        init: Literal["debiased", "peer"] = "debiased",
+        window: int | None = None,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        check_choice("DistributionAlignment", "target", target, ("uniform", "labeled", "model"))
+        check_choice("DistributionAlignment", "init", init, ("debiased", "peer"))
+        self.target, self.power, self.eps = target, power, eps
+        uniform = torch.full((num_classes,), 1.0 / num_classes)
+        self.model: RunningMean | WindowMean
+        self.labeled: RunningMean | WindowMean | None = None
+        if window is not None:
+            start = torch.zeros(num_classes) if init == "peer" else uniform
+            self.model = WindowMean(start, length=window, init="given" if init == "peer" else "first")
+        else:
+            self.model = RunningMean(uniform, momentum=momentum, init="first" if init == "peer" else "debiased")
+        if target == "model":
+            self.labeled = RunningMean(uniform, momentum=momentum, init="given" if init == "peer" else "debiased")
+        elif target == "labeled" and prior is None:
+            # momentum 1 - 1/k would be the plain mean; a slow debiased average is the same to three digits.
+            self.labeled = RunningMean(uniform, momentum=0.999, init="debiased")
+        self.register_buffer("prior", prior.float() / prior.sum() if prior is not None else None)
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.model.observe(class_sums(p, valid), valid.sum())
+        if self.labeled is None:
+            return
+        if self.target == "model":
+            sums = class_sums(probability(context.labeled_logits), context.labeled_valid)
+        else:
+            labels = context.labeled_y.masked_fill(context.labeled_valid == 0, 0)
+            sums = class_counts(labels, p.shape[1], context.labeled_valid)
+        self.labeled.observe(sums, context.labeled_valid.sum())
+
+    @property
+    def goal(self) -> Tensor:
+        """The target prior, (C,)."""
+        if self.prior is not None:
+            goal = self.prior
+        elif self.labeled is not None:
+            goal = self.labeled.value
+        else:
+            goal = torch.full_like(self.model.value, 1.0 / self.model.value.numel())
+        powered = goal**self.power
+        return powered / powered.sum()
+
+    def forward(self, p: Tensor) -> Tensor:
+        return align(p, self.goal, self.model.value, self.eps)

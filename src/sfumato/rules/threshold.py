@@ -1,0 +1,144 @@
+"""Weighers that keep a pseudo-label or drop it: confidence against a threshold."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sfumato.distributed import gather_batch
+from sfumato.errors import UsageError, check_choice
+from sfumato.functional.probability import class_sums, confidence, probability
+from sfumato.functional.weigh import above, curriculum_threshold, self_adaptive_threshold
+from sfumato.rules.base import Weigher
+from sfumato.running.average import ClassPrior, RunningMean
+from sfumato.running.status import LearningStatus, PixelStatus
+from sfumato.types import Context
+
+
+def checked_threshold(owner: str, threshold: float) -> float:
+    if not 0.0 <= threshold <= 1.0:
+        raise UsageError(f"{owner}(threshold={threshold}): expected a probability between 0 and 1, such as 0.95.")
+    return threshold
+
+
+class FixedThreshold(Weigher):
+    """1 where the confidence reaches tau (FixMatch, eq. 4)."""
+
+    def __init__(self, threshold: float = 0.95) -> None:
+        super().__init__()
+        self.threshold = checked_threshold("FixedThreshold", threshold)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return above(p, self.threshold)
+
+
+class RelativeThreshold(Weigher):
+    """1 where the confidence reaches tau times the mean confidence on this step's labelled batch (AdaMatch, eq. 4)."""
+
+    def __init__(self, threshold: float = 0.95) -> None:
+        super().__init__()
+        self.threshold = checked_threshold("RelativeThreshold", threshold)
+        self.labeled = RunningMean(1.0, momentum=0.0, init="given")
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        top, _ = confidence(probability(context.labeled_logits))
+        self.labeled.observe((top * context.labeled_valid).sum(), context.labeled_valid.sum())
+
+    def forward(self, p: Tensor) -> Tensor:
+        return above(p, self.threshold * self.labeled.value)
+
+
+class ClassCurriculum(Weigher):
+    """FlexMatch: classes learnt by fewer samples are let in earlier, at tau * beta / (2 - beta) (eq. 5-8).
+
+    beta is the number of samples whose last prediction at or above tau is this class, over the largest such number.
+    The paper counts *after* using the thresholds: `observe` first freezes beta as the batches before left it, then
+    counts the batch. Until a first sample is confident beta is 0 and every sample passes, as in the paper.
+
+    Args:
+        num_classes, num_unlabeled: C and the size of the unlabelled set.
+        count_unused: the samples not yet confident compete for the largest count (eq. 8, "threshold warm-up").
+        dense: labels are maps; an image then counts by the share of its pixels confident in each class.
+    """
+
+    status: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_unlabeled: int,
+        *,
+        threshold: float = 0.95,
+        count_unused: bool = True,
+        dense: bool = False,
+    ) -> None:
+        super().__init__()
+        self.threshold = checked_threshold("ClassCurriculum", threshold)
+        self.count_unused = count_unused
+        memory = PixelStatus if dense else LearningStatus
+        self.memory: PixelStatus | LearningStatus = memory(num_classes, num_unlabeled)
+        self.register_buffer("status", torch.zeros(num_classes))
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.status.copy_(self.memory.value(count_unused=self.count_unused))
+        top, label = confidence(p)
+        self.memory.observe(context.index, label, (top >= self.threshold) & (valid > 0))
+
+    def forward(self, p: Tensor) -> Tensor:
+        return above(p, curriculum_threshold(self.status, self.threshold))
+
+
+class SelfAdaptiveThreshold(Weigher):
+    """FreeMatch: tau_c = level * prior_c / max prior, both moving averages of the model's own predictions (eq. 5-7).
+
+    The batch is observed first. `level` and `prior` start at 1/C as in the paper, so nearly all samples pass early.
+
+    Args:
+        momentum: of the averages.
+        quantile: take this quantile of the confidences for the level in place of their mean; None is the paper.
+        ceiling: upper limit of the level; None is the paper, 0.95 the authors' option.
+        init: "uniform" (paper) or "first" (no slow start).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        momentum: float = 0.999,
+        quantile: float | None = None,
+        ceiling: float | None = None,
+        init: str = "uniform",
+    ) -> None:
+        super().__init__()
+        check_choice("SelfAdaptiveThreshold", "init", init, ("uniform", "first"))
+        self.quantile, self.ceiling = quantile, ceiling
+        self.level = RunningMean(1.0 / num_classes, momentum=momentum, init="first" if init == "first" else "given")
+        self.prior = ClassPrior(num_classes, momentum=momentum, init="first" if init == "first" else "uniform")
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        top, _ = confidence(p)
+        if self.quantile is None:
+            self.level.observe((top * valid).sum(), valid.sum())
+        else:
+            self.level.blend(*_global_quantile(top, valid, self.quantile))
+        self.prior.mean.observe(class_sums(p, valid), valid.sum())
+
+    @property
+    def global_threshold(self) -> Tensor:
+        level = self.level.value
+        return level if self.ceiling is None else level.clamp(0.0, self.ceiling)
+
+    @property
+    def thresholds(self) -> Tensor:
+        """One threshold per class, (C,)."""
+        return self_adaptive_threshold(self.global_threshold, self.prior.value)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return above(p, self.thresholds)
+
+
+def _global_quantile(values: Tensor, valid: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """The q-quantile of the valid values of all ranks, and whether there is any."""
+    everything = gather_batch(values.masked_fill(valid == 0, float("nan")).flatten())
+    found = torch.nanquantile(everything, q)
+    return found.nan_to_num(0.0), ~found.isnan()

@@ -1,0 +1,1 @@
+"""Running statistics: small modules whose buffers are all their memory."""

@@ -1,0 +1,135 @@
+"""The nouns of the package. All are frozen; shapes stand beside each field.
+
+N samples of a batch, M labelled samples, C classes (always axis 1), S the space: `()` for a class per image,
+`(H, W)` for a class per pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What every model returns."""
+
+    logits: Tensor  # (N, C, *S)
+    features: Tensor | None = None  # (N, D, *S')
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudo:
+    """A pseudo-label: what to predict, how much it counts, and where there is anything to predict.
+
+    An integer `target` holds labels, a floating one distributions over axis 1.
+    """
+
+    target: Tensor  # (N, *S) int64 or (N, C, *S) float
+    weight: Tensor  # (N, *S) >= 0
+    valid: Tensor  # (N, *S) 0 or 1
+
+
+Warp = Callable[[Pseudo], Pseudo]
+"""Carries a pseudo-label through the geometry that its strong view underwent."""
+
+
+def unwarped(pseudo: Pseudo) -> Pseudo:
+    """The warp of a view whose geometry leaves the label as it is: any view, when the label is one class per image."""
+    return pseudo
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    x: Tensor  # (M, channels, *image), weak view
+    y: Tensor  # (M, *S) int64
+    valid: Tensor  # (M, *S) float, 0 where the label is to be ignored
+    index: Tensor  # (M,) int64, place in the labelled set
+    strong: Tensor | None = None  # (M, channels, *image), when the method asks for it
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabeled:
+    """Known labels of unlabelled samples are not here and cannot be: only telemetry looks them up, by index."""
+
+    weak: Tensor  # (N, channels, *image)
+    strong: tuple[Tensor, ...]  # one (N, channels, *image) for each strong view
+    valid: Tensor  # (N, *S) float
+    index: Tensor  # (N,) int64, place in the unlabelled set
+    warps: tuple[Warp, ...] = (unwarped,)  # one for each strong view
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    labeled: Labeled
+    unlabeled: Unlabeled | None = None  # None for labels-only methods and during the warm start
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The student's outputs for each view of a batch; `weak` is the pseudo-labelling network's."""
+
+    labeled: Output
+    labeled_strong: Output | None = None
+    weak: Output | None = None
+    strong: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """What a method needs to see. The loop makes exactly these views and no others."""
+
+    strong: int = 1  # strong views of each unlabelled sample; 0 is allowed
+    weak: bool = True  # False: the method uses no unlabelled data at all
+    labeled_strong: bool = False  # a strong view of each labelled sample too
+    weak_gradient: bool = False  # gradient flows through the weak view
+    teacher: Literal["student", "ema"] = "student"  # which network makes the pseudo-labels
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    step: int  # from 0
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """0 at the first step, 1 at the last."""
+        return self.step / max(1, self.steps - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a rule may learn from beside the probabilities it is given."""
+
+    progress: Progress
+    index: Tensor  # (N,) of the unlabelled samples
+    labeled_logits: Tensor  # (M, C, *S), without gradient
+    labeled_y: Tensor  # (M, *S)
+    labeled_valid: Tensor  # (M, *S)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Validation predictions, for `Method.calibrate`. Never the test split."""
+
+    logits: Tensor  # (N, C, *S)
+    y: Tensor  # (N, *S)
+    valid: Tensor  # (N, *S)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Scalars with gradient, each already weighted, and the pseudo-label for telemetry."""
+
+    supervised: Tensor
+    unsupervised: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    pseudo: Pseudo | None = None  # before the warp, aligned with `batch.unlabeled.index`
+
+    @property
+    def total(self) -> Tensor:
+        return self.supervised + self.unsupervised + torch.stack([*self.extras.values(), self.supervised * 0]).sum()
