@@ -62,7 +62,7 @@ def valid_entries(probabilities: Tensor, labels: Tensor, valid: Tensor | None = 
             )
     kept = labels >= 0 if valid is None else (labels >= 0) & (valid > 0)
     flat = probabilities.movedim(1, -1)[kept]
-    chosen = labels[kept]
+    chosen = labels[kept].long()
     if chosen.numel():
         _check_values(flat, chosen)
     return flat, chosen

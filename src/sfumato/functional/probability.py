@@ -36,7 +36,8 @@ def confidence(p: Tensor) -> tuple[Tensor, Tensor]:
 
 def entropy(p: Tensor) -> Tensor:
     """-sum p log p over the classes, in nats, (N, C, *S) -> (N, *S); 0 log 0 = 0."""
-    return torch.special.entr(p).sum(dim=1)
+    h: Tensor = torch.special.entr(p).sum(dim=1)
+    return h
 
 
 def normalized_entropy(p: Tensor) -> Tensor:

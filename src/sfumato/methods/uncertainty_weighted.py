@@ -14,6 +14,7 @@ labels enough; with very few it can collapse, and the bell is the insurance. The
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
@@ -32,12 +33,12 @@ from sfumato.rules import (
     Extra,
     Hard,
     MeanNormalized,
-    NoRefinement,
     OneMinusEntropy,
     OneSidedBell,
     Ramp,
     Sharpened,
     Soft,
+    Weigher,
 )
 from sfumato.types import Pseudo, Unlabeled, Views, ViewSpec
 
@@ -45,7 +46,7 @@ Gate = Literal["ce", "none", "both"]
 Distance = Literal["bhattacharyya", "kl", "js", "hellinger", "none"]
 Align = Literal["none", "uniform", "labeled", "model"]
 Weight = Literal["bell", "one", "one_minus_e", "normalised_bell", "one_sided_bell"]
-WEIGHERS = {
+WEIGHERS: dict[str, Callable[[], Weigher]] = {
     "bell": Bell,
     "normalised_bell": Bell,
     "one": All,
@@ -61,12 +62,15 @@ class GatedDivergence:
         self.target, self.gate, self.divergence, self.threshold = target, gate, divergence, threshold
 
     def __call__(self, logits: Tensor, p: Tensor) -> Tensor:
-        gate = 1.0 if self.gate == "none" else above(p, self.threshold)
+        gate = 1.0 if self.gate == "none" else self.gated(p)
         ce = gate * cross_entropy(logits, self.target(p))
         if self.divergence == "none":
             return ce
         distance = DIVERGENCES[self.divergence](logits, p)
         return ce + (gate * distance if self.gate == "both" else distance)
+
+    def gated(self, p: Tensor) -> Tensor:
+        return above(p, self.threshold)
 
 
 class WeakPull(Extra):
@@ -80,12 +84,9 @@ class WeakPull(Extra):
 
     def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
         assert views.weak is not None
-        warped, p = (
-            batch.warps[0](Pseudo(views.weak.logits, pseudo.weight, pseudo.valid)),
-            batch.warps[0](pseudo).target,
-        )
+        warped = batch.warps[0](Pseudo(views.weak.logits, pseudo.weight, pseudo.valid))
         distance = bhattacharyya_between(warped.target, views.strong[0].logits.detach())
-        gate = above(p, self.charge.threshold) if self.charge.gate == "both" else 1.0
+        gate = self.charge.gated(batch.warps[0](pseudo).target) if self.charge.gate == "both" else 1.0
         pull = self.lambda_u * mean(warped.weight * gate * distance, over=warped.valid)
         return pull - pull.detach()
 
@@ -116,11 +117,13 @@ def uncertainty_weighted(
         target: t, sharpened or the label.
         divergence: D.
         detach_weak: False lets D pull the weak view too; for the Bhattacharyya distance without alignment only.
-        threshold, temperature: tau and T.
+        threshold: tau.
+        temperature: T.
         k: k_t at the start and the end of training, linear between.
         entropy_range: limits of the mask's threshold.
         momentum: of the running statistics.
         align: distribution alignment of p before all else, to this target.
+        lambda_u: weight of L_u.
         labeled_strong: train on strong views of the labelled images too.
 
     Raises:
@@ -130,16 +133,15 @@ def uncertainty_weighted(
         check_choice("uncertainty_weighted", key, value, get_args(allowed))
     if not detach_weak and (divergence != "bhattacharyya" or align != "none"):
         raise UsageError(
-            "uncertainty_weighted(detach_weak=False): only the Bhattacharyya distance of unaligned predictions pulls the "
-            "weak view; set divergence='bhattacharyya' and align='none', or leave detach_weak=True."
+            "uncertainty_weighted(detach_weak=False): only the Bhattacharyya distance of unaligned predictions pulls "
+            "the weak view; set divergence='bhattacharyya' and align='none', or leave detach_weak=True."
         )
     weigh = EntropyGate(k=Ramp(*k), entropy_range=entropy_range, momentum=momentum) * WEIGHERS[weight]()
     targeter = Hard() if target == "hard" else Sharpened(temperature)
     charge = GatedDivergence(targeter, gate=gate, divergence=divergence, threshold=threshold)
+    aligned = None if align == "none" else DistributionAlignment(num_classes, target=align, momentum=momentum)
     return Consistency(
-        refine=NoRefinement()
-        if align == "none"
-        else DistributionAlignment(num_classes, target=align, momentum=momentum),
+        refine=aligned,
         weigh=MeanNormalized(weigh, momentum=momentum) if weight == "normalised_bell" else weigh,
         target=Soft(),
         divergence=charge,

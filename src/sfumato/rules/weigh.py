@@ -67,9 +67,7 @@ class EntropyGate(Weigher):
         super().__init__()
         low, high = entropy_range
         if not 0.0 <= low <= high <= 1.0:
-            raise UsageError(
-                f"EntropyGate(entropy_range={entropy_range}): expected two numbers, 0 <= low <= high <= 1."
-            )
+            raise UsageError(f"EntropyGate(entropy_range={entropy_range}): expected 0 <= low <= high <= 1.")
         self.k: Schedule = k or Ramp(1.0, 2.0)
         self.low, self.high = low, high
         self.entropy = RunningMoments(momentum=momentum, init="first")
@@ -144,4 +142,5 @@ class MeanNormalized(Weigher):
         self.mean.observe((self.weigh(p) * valid).sum(), valid.sum())
 
     def forward(self, p: Tensor) -> Tensor:
-        return (self.weigh(p) / self.mean.value.clamp_min(1e-12)).clamp_max(self.ceiling)
+        weight: Tensor = self.weigh(p)
+        return (weight / self.mean.value.clamp_min(1e-12)).clamp_max(self.ceiling)

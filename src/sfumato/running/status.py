@@ -43,7 +43,7 @@ class LearningStatus(nn.Module):
         self.label[slot] = new.to(torch.int32)
 
     def value(self, *, count_unused: bool) -> Tensor:
-        """Counts over the largest, (C,) in [0, 1]; with `count_unused` the not-yet-confident samples are a bucket too."""
+        """Counts over the largest, (C,) in [0, 1]; `count_unused`: samples not yet confident are a bucket too."""
         counts = self.counts.to(torch.get_default_dtype())
         largest = counts.max() if count_unused else counts[:-1].max()
         return counts[:-1] / largest.clamp_min(1)
