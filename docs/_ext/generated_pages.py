@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
+import re
+from functools import partial
 from pathlib import Path
+from types import UnionType
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import click
 import typer
@@ -11,22 +16,98 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 import sfumato
+from sfumato.methods import METHODS, Description, describe
+
+ARGUMENT = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
 
 
-def api_page() -> str:
-    """Every module of the package in the import order of its rooms, private ones left out."""
-    rooms = ["types", "errors", "functional", "running", "rules", "methods", "views", "models", "data", "train"]
-    names = [m.name for m in pkgutil.walk_packages(sfumato.__path__, "sfumato.")]
-    public = [n for n in names if not any(part.startswith("_") for part in n.split(".")) and ".cli" not in n]
+def prose(text: str) -> str:
+    """Plain text with `code` as Markdown that shows the same."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([\\*_\[\]<>|$])", r"\\\1", part) for part in parts)
 
-    def order(name: str) -> tuple[int, str]:
-        room = name.split(".")[1]
-        return (rooms.index(room) if room in rooms else len(rooms), name)
 
-    blocks = []
-    for name in sorted(public, key=order):
-        blocks.append(f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n")
-    return "\n".join(blocks)
+def sections(docstring: str) -> tuple[str, dict[str, str]]:
+    """The text before `Args:`, and what is said there of each argument."""
+    before, _, rest = inspect.cleandoc(docstring).partition("\nArgs:\n")
+    before = before.partition("\nRaises:\n")[0]
+    meanings: dict[str, str] = {}
+    names: list[str] = []
+    for line in rest.partition("\nRaises:\n")[0].splitlines():
+        if match := ARGUMENT.match(line):
+            names = match[1].split(", ")
+            meanings |= dict.fromkeys(names, match[2])
+        elif line.strip():
+            meanings |= {name: f"{meanings[name]} {line.strip()}" for name in names}
+    return before, meanings
+
+
+def seen(method: Description) -> str:
+    views = method.views
+    found = ["weak views of the labelled images"]
+    if views.labeled_strong:
+        found.append("strong views of the labelled images")
+    if views.weak:
+        found.append("a weak view of each unlabelled image" + (" (with gradient)" if views.weak_gradient else ""))
+    if views.strong:
+        count = "one strong view" if views.strong == 1 else f"{views.strong} strong views"
+        found.append(f"{count} of each unlabelled image")
+    return ", ".join(found)
+
+
+def allowed(annotation: object) -> str:
+    """Values of a type hint as a reader would write them."""
+    if get_origin(annotation) is Literal:
+        return " / ".join(f"`{value}`" for value in get_args(annotation))
+    if isinstance(annotation, UnionType):
+        return " or ".join(allowed(part) for part in get_args(annotation))
+    name = str(annotation) if get_origin(annotation) else getattr(annotation, "__name__", str(annotation))
+    return "none" if annotation is type(None) else name.replace("|", "or")
+
+
+def option_table(name: str, meanings: dict[str, str]) -> list[str]:
+    builder = METHODS[name].build
+    hints = get_type_hints(builder.func if isinstance(builder, partial) else builder)
+    rows = []
+    for option, default in describe(name).defaults.items():
+        cells = [f"`{option}`", f"`{default}`", allowed(hints[option])]
+        if meanings:
+            cells.append(prose(meanings.get(option, "")))
+        rows.append(f"| {' | '.join(cells)} |")
+    heads = ["option", "default", "values", *(["meaning"] if meanings else [])]
+    head = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return [*head, *rows] if rows else ["No options."]
+
+
+def method_section(name: str) -> str:
+    method, builder = describe(name), METHODS[name].build
+    text, meanings = sections(method.summary)
+    opening, background = prose(text), inspect.getdoc(inspect.getmodule(builder)) or ""
+    if isinstance(builder, partial):
+        fixed = ", ".join(f"`{key}={value}`" for key, value in builder.keywords.items())
+        opening, background = f"`{builder.func.__name__}` with {fixed}.", ""
+    long = ["```text", background, "```", ""] if "\n\n" in background else []
+    facts = [f"Paper: {prose(method.paper)}", f"Equations: {prose(method.equations)}", f"Sees: {seen(method)}"]
+    body = [f"## {name}", "", opening, "", *(f"- {fact}" for fact in facts), "", *long]
+    return "\n".join([*body, *option_table(name, meanings), ""])
+
+
+def methods_page() -> str:
+    return "\n".join(method_section(name) for name in METHODS)
+
+
+def api_pages() -> dict[str, str]:
+    """One page for each room of the package, with all its public modules."""
+    rooms: dict[str, list[str]] = {}
+    for module in pkgutil.walk_packages(sfumato.__path__, "sfumato."):
+        parts = module.name.split(".")
+        if parts[1] != "cli" and not any(part.startswith("_") for part in parts):
+            rooms.setdefault(parts[1], []).append(module.name)
+    pages = {}
+    for room, modules in rooms.items():
+        blocks = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in modules]
+        pages[f"api/{room}.md"] = "\n".join([f"# {room}\n", *blocks])
+    return pages
 
 
 def option_rows(command: click.Command) -> list[str]:
@@ -59,8 +140,12 @@ def cli_page() -> str:
 
 def write_pages(app: Sphinx, config: Config) -> None:
     folder = Path(app.srcdir) / "_generated"
-    folder.mkdir(exist_ok=True)
-    for name, text in {"api.md": api_page(), "cli.md": cli_page()}.items():
+    pages = {"methods.md": methods_page(), "cli.md": cli_page(), **api_pages()}
+    (folder / "api").mkdir(parents=True, exist_ok=True)
+    for old in (folder / "api").glob("*.md"):
+        if f"api/{old.name}" not in pages:
+            old.unlink()
+    for name, text in pages.items():
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
