@@ -27,9 +27,11 @@ exclude_patterns = ["_build", "_ext", "_generated/*.md"]
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}
 autodoc_inherit_docstrings = False
+add_module_names = False
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
+smartquotes = False  # quotation marks in the texts are code
 html_theme = "furo"
 html_title = "sfumato"

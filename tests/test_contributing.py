@@ -42,8 +42,8 @@ def carry_out(action: str, path: Path, code: str) -> None:
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of sources and tests in which the walk-through has been followed."""
     copy = tmp_path_factory.mktemp("contributing")
-    leave_out = shutil.ignore_patterns("__pycache__", "test_contributing.py")
-    for part in ("src", "tests"):
+    leave_out = shutil.ignore_patterns("__pycache__", "_build", "_generated", "test_contributing.py")
+    for part in ("src", "tests", "docs"):
         shutil.copytree(ROOT / part, copy / part, ignore=leave_out)
     shutil.copy(ROOT / "pyproject.toml", copy)
     for action, path, code in blocks():
