@@ -46,7 +46,7 @@ docs: install
 	@echo "docs/_build/html/index.html"
 
 bench: install
-	$(BIN)/python -m benchmarks
+	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file" || exit 1; done
 
 clean:
 	rm -rf .venv build dist docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
