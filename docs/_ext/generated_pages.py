@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, Protocol, get_args, get_origin, get_type_hints
 
-import click
-import typer
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from typer.main import get_command
 
 import sfumato
 from sfumato.methods import METHODS, Description, describe
@@ -110,32 +110,45 @@ def api_pages() -> dict[str, str]:
     return pages
 
 
-def option_rows(command: click.Command) -> list[str]:
+class Parameter(Protocol):
+    """What is read of a parameter: typer has its own copy of click, so the classes differ between versions."""
+
+    name: str
+    param_type_name: str
+    opts: list[str]
+    secondary_opts: list[str]
+    help: str | None
+
+
+def option_rows(parameters: Sequence[Parameter]) -> list[str]:
     """One table row a parameter; text in cells must not contain a bar."""
     rows = []
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            name = ", ".join([*parameter.opts, *parameter.secondary_opts])
-            text = parameter.help or ""
-        else:
-            name, text = parameter.make_metavar(click.Context(command)), getattr(parameter, "help", "") or ""
-        rows.append(f"| `{name.replace('|', '/')}` | {' '.join(text.split()).replace('|', '/')} |")
+    for parameter in parameters:
+        is_option = parameter.param_type_name == "option"
+        name = ", ".join([*parameter.opts, *parameter.secondary_opts]) if is_option else parameter.name.upper()
+        if name != "--help":
+            rows.append(f"| `{name}` | {prose(' '.join((parameter.help or '').split())).replace('|', '/')} |")
     return rows
 
 
-def command_section(path: str, command: click.Command) -> str:
-    if isinstance(command, click.Group):
-        own = [command_section(f"{path} {name}", sub) for name, sub in sorted(command.commands.items())]
-        return "\n".join(own)
-    rows = option_rows(command)
-    table = ["| option | meaning |", "|---|---|", *rows] if rows else []
-    return "\n".join([f"### {path}", "", (command.help or "").strip(), "", *table, ""])
+class Command(Protocol):
+    help: str | None
+    params: Sequence[Parameter]
+
+
+def command_section(path: str, command: Command) -> str:
+    children: dict[str, Command] = getattr(command, "commands", {})
+    if children:
+        return "\n".join(command_section(f"{path} {name}", child) for name, child in children.items())
+    rows = option_rows(command.params)
+    table = ["| argument or option | meaning |", "|---|---|", *rows] if rows else []
+    return "\n".join([f"### {path}", "", prose((command.help or "").strip()), "", *table, ""])
 
 
 def cli_page() -> str:
     from sfumato.cli import app
 
-    return command_section("sfumato", typer.main.get_command(app))
+    return command_section("sfumato", get_command(app))
 
 
 def write_pages(app: Sphinx, config: Config) -> None:
