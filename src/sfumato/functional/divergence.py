@@ -62,15 +62,13 @@ class _Bhattacharyya(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, log_p: Tensor, log_q: Tensor) -> Tensor:
-        half = (log_p + log_q) / 2
-        log_coefficient = torch.logsumexp(half, dim=1)
-        ctx.save_for_backward(log_p, log_q, log_coefficient)
-        return -log_coefficient
+        ctx.save_for_backward(log_p, log_q)
+        return -torch.logsumexp((log_p + log_q) / 2, dim=1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        log_p, log_q, log_coefficient = ctx.saved_tensors
-        r = ((log_p + log_q) / 2 - log_coefficient.unsqueeze(1)).exp()
+        log_p, log_q = ctx.saved_tensors
+        r = torch.softmax((log_p + log_q) / 2, dim=1)
         # d/d log p of the distance is -r / 2; log_softmax upstream turns it into (p - r) / 2 by the logits.
         outer = grads[0].unsqueeze(1) * (-r / 2)
         return outer, outer

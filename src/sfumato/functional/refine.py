@@ -22,6 +22,11 @@ def sharpen(p: Tensor, temperature: float) -> Tensor:
     return torch.softmax(safe_log(p) / temperature, dim=1)
 
 
+def smooth(p: Tensor, smoothing: float) -> Tensor:
+    """(1 - s) p + s (1 - p) / (C - 1): of a one-hot label, 1 - s on the label and s / (C - 1) on each other class."""
+    return (1 - smoothing) * p + smoothing / (p.shape[1] - 1) * (1 - p)
+
+
 def align(p: Tensor, target: Tensor, model: Tensor, eps: float = 1e-6) -> Tensor:
     """p_c (target_c + eps) / (model_c + eps), renormalised per sample (ReMixMatch, distribution alignment).
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sfumato.errors import check_choice
+from sfumato.errors import UsageError, check_choice
 from sfumato.functional.probability import class_counts, class_sums, probability
 from sfumato.functional.refine import align, sharpen
 from sfumato.rules.base import Refiner
@@ -45,11 +45,16 @@ class DistributionAlignment(Refiner):
         power: exponent of the prior, renormalised (CReST+'s progressive alignment); 1 leaves it.
         momentum: of the moving averages.
         init: how the averages start, see `RunningMean`. "debiased" (default) counts every batch seen alike; the peers
-            start the average of unlabelled predictions at the first batch and the labelled one at uniform: "peer".
-        window: mean of the last so many batches in place of the moving average (ReMixMatch 128, CoMatch 32).
+            start the average of unlabelled predictions at the first batch and the labelled one at uniform, and count
+            the unfilled part of a window as zeros: "peer".
+        window: mean of the last so many batches in place of the moving averages of predictions (ReMixMatch 128,
+            CoMatch 32).
         eps: keeps the ratio finite for a class never predicted.
 
     The current batch is observed before it is aligned.
+
+    Raises:
+        UsageError: an unknown target or init, or a `prior` with a target that would not read it.
     """
 
     prior: Tensor | None
@@ -69,17 +74,24 @@ class DistributionAlignment(Refiner):
         super().__init__()
         check_choice("DistributionAlignment", "target", target, ("uniform", "labeled", "model"))
         check_choice("DistributionAlignment", "init", init, ("debiased", "peer"))
+        if prior is not None and target != "labeled":
+            raise UsageError(
+                f"DistributionAlignment(prior=..., target={target!r}): a prior is read with target='labeled' only."
+            )
         self.target, self.power, self.eps = target, power, eps
         uniform = torch.full((num_classes,), 1.0 / num_classes)
-        self.model: RunningMean | WindowMean
+
+        def memory(peer: Literal["first", "given"]) -> RunningMean | WindowMean:
+            if window is None:
+                return RunningMean(uniform, momentum=momentum, init=peer if init == "peer" else "debiased")
+            if init == "peer":
+                return WindowMean(torch.zeros(num_classes), length=window, init="given")
+            return WindowMean(uniform, length=window)
+
+        self.model = memory("first")
         self.labeled: RunningMean | WindowMean | None = None
-        if window is not None:
-            start = torch.zeros(num_classes) if init == "peer" else uniform
-            self.model = WindowMean(start, length=window, init="given" if init == "peer" else "first")
-        else:
-            self.model = RunningMean(uniform, momentum=momentum, init="first" if init == "peer" else "debiased")
         if target == "model":
-            self.labeled = RunningMean(uniform, momentum=momentum, init="given" if init == "peer" else "debiased")
+            self.labeled = memory("given")
         elif target == "labeled" and prior is None:
             # momentum 1 - 1/k would be the plain mean; a slow debiased average is the same to three digits.
             self.labeled = RunningMean(uniform, momentum=0.999, init="debiased")
@@ -105,6 +117,8 @@ class DistributionAlignment(Refiner):
             goal = self.labeled.value
         else:
             goal = torch.full_like(self.model.value, 1.0 / self.model.value.numel())
+        if self.power == 1:
+            return goal  # not renormalised: the peers' half-filled window does not sum to 1, and eps notices
         powered = goal**self.power
         return powered / powered.sum()
 

@@ -22,7 +22,8 @@ class RunningMean(nn.Module):
             until the first batch the value is `start`.
 
     Merge rule: sums and counts are added over ranks before the update, so k ranks of B / k equal one rank of B.
-    A batch without a valid entry changes nothing. Buffers: `average`, `batches`.
+    A batch without a valid entry changes nothing; with a count per class, neither does one without that class.
+    Buffers: `average`, and `batches`, how often each entry of it was seen.
     """
 
     average: Tensor
@@ -35,7 +36,7 @@ class RunningMean(nn.Module):
         self.momentum, self.init = momentum, init
         self.register_buffer("start", first.clone(), persistent=False)
         self.register_buffer("average", torch.zeros_like(first) if init == "debiased" else first.clone())
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("batches", torch.zeros_like(first, dtype=torch.int64))
 
     @torch.no_grad()
     def observe(self, total: Tensor, count: Tensor) -> None:
@@ -52,7 +53,7 @@ class RunningMean(nn.Module):
         if self.init == "first":
             blended = torch.where(self.batches == 0, batch, blended)
         self.average.copy_(torch.where(seen, blended, self.average))
-        self.batches += seen.any()
+        self.batches += seen
 
     @property
     def value(self) -> Tensor:
