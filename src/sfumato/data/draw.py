@@ -1,0 +1,190 @@
+"""Drawing splits: what is held out depends on `split_seed` alone, the few labels on `seed`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.data.listing import examples, plural
+from sfumato.data.request import LabelRequest, hold_out_size
+from sfumato.data.splits import Splits, fingerprint, fingerprint_parts
+from sfumato.data.stratify import Rows, carve
+from sfumato.data.table import Table
+from sfumato.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    val: Rows
+    test: Rows
+    given: tuple[str, ...]  # the parts that the table itself prescribes
+    notes: list[str]
+
+
+def draw_splits(
+    table: Table,
+    *,
+    labels: int | None = None,
+    labels_per_class: int | None = None,
+    fraction: float | None = None,
+    val: int | float = 0.2,
+    test: int | float = 0.2,
+    seed: int = 0,
+    split_seed: int = 0,
+    include_labeled: bool = True,
+) -> Splits:
+    """Labelled, unlabelled, validation and test rows of a table.
+
+    The table's own split column decides where it names val or test rows. Otherwise they are carved, class by class,
+    from the labelled rows: an int is a number of images, a float a share of the labelled ones, 0 none. If a share would
+    leave a class without a label to train on, nothing is carved and a note says so.
+
+    Of the labelled rows that remain, `labels` are drawn evenly over the classes, or `labels_per_class` of each, or a
+    `fraction` of each; all of them when none of the three is given. The unlabelled pool is every other row that is not
+    held out, and the labelled rows too when `include_labeled`; it is empty, with a note, when there are no others.
+
+    Images with the pixels of a carved image are never drawn as labels. Raises DataError when the labels do not suffice,
+    or when a labelled image is also in a val or test split that the table prescribes.
+    """
+    request = LabelRequest(labels, labels_per_class, fraction)
+    if errors := class_errors(table.source, table.labels, table.split, table.classes):
+        raise DataError("\n".join(errors))
+    held = _hold_out(table, val, test, split_seed)
+    labeled, copies = _draw_apart(table, held, lambda rows: request.draw(table, rows, _aside(held), seed))
+    out_of_reach = np.concatenate([held.val, held.test, copies, np.flatnonzero(np.isin(table.split, ["val", "test"]))])
+    others = np.setdiff1d(np.arange(len(table)), np.concatenate([out_of_reach, labeled]))
+    unlabeled = np.union1d(others, labeled) if include_labeled and len(others) else others
+    hashes = fingerprint_parts(table, np.concatenate([labeled, held.val, held.test]))
+    return Splits(
+        labeled=labeled,
+        unlabeled=unlabeled,
+        val=held.val,
+        test=held.test,
+        seed=seed,
+        split_seed=split_seed,
+        fingerprint=fingerprint(hashes),
+        notes=[*table.notes, *held.notes, *_copies_note(table, copies), *_pool_note(others)],
+        names=table.names,
+        hashes=hashes,
+    )
+
+
+def class_errors(source: str, labels: Rows, split: NDArray[np.str_], classes: list[str]) -> list[str]:
+    """What is wrong with the classes: no label at all, fewer than two classes, or one without a label to train on."""
+    if not (labels >= 0).any():
+        return [f"{source}: no image has a label. Label at least one image of each class."]
+    if len(classes) < 2:
+        return [f"{source}: only one class, '{classes[0]}'. Expected two or more; is a folder inside it meant?"]
+    counts = np.bincount(labels[trainable(labels, split)], minlength=len(classes))
+    empty = [classes[label] for label in np.flatnonzero(counts == 0)]
+    if not empty:
+        return []
+    return [
+        f"{source}: {plural(len(empty), 'class')} without a labelled image to train on: {examples(empty)}. "
+        "Label at least one image of each (val and test images do not count), or take the class away."
+    ]
+
+
+def trainable(labels: Rows, split: NDArray[np.str_]) -> Rows:
+    """Rows with a label that the table does not hold out."""
+    return np.flatnonzero((labels >= 0) & ~np.isin(split, ["val", "test"]))
+
+
+def _hold_out(table: Table, val: int | float, test: int | float, split_seed: int) -> _HeldOut:
+    """The rows that the table prescribes, and those carved for the parts that it does not."""
+    rows = {part: np.flatnonzero((table.split == part) & (table.labels >= 0)) for part in ("val", "test")}
+    given = tuple(part for part in rows if (table.split == part).any())
+    pool = trainable(table.labels, table.split)
+    shares = {part: share for part, share in (("test", test), ("val", val)) if part not in given}
+    sizes = {part: hold_out_size(part, share, len(pool)) for part, share in shares.items()}
+    notes = _blank_notes(table)
+    if sum(sizes.values()) > len(pool) - len(table.classes):
+        exact = any(isinstance(share, int) and share > 0 for share in shares.values())
+        notes.append(_too_few(table, sizes, len(pool), exact))
+        sizes = {}
+    for part, size in sizes.items():
+        rows[part] = carve(table.labels, pool, size, (part, split_seed))
+        pool = np.setdiff1d(pool, rows[part])
+    for part in ("val", "test"):
+        notes += _missing_classes_note(table, part, rows[part])
+    return _HeldOut(rows["val"], rows["test"], given, notes)
+
+
+def _draw_apart(table: Table, held: _HeldOut, draw: Callable[[Rows], Rows]) -> tuple[Rows, Rows]:
+    """Labelled rows without copies of held-out images; and the copies that had to be passed over.
+
+    A copy in a split that the table prescribes is an error of the data. Where we carved ourselves it only means that
+    the same picture is there twice: then it is passed over and the draw repeated.
+    """
+    held_rows = np.concatenate([held.val, held.test])
+    seen = dict(zip(table.images.digests(held_rows), held_rows.tolist(), strict=True))
+    pool = np.setdiff1d(trainable(table.labels, table.split), held_rows)
+    copies = np.empty(0, dtype=np.int64)
+    while True:
+        labeled = draw(np.setdiff1d(pool, copies))
+        keys = table.images.digests(labeled)
+        pairs = [(row, seen[key]) for row, key in zip(labeled.tolist(), keys, strict=True) if key in seen]
+        _refuse_given(table, [(row, twin) for row, twin in pairs if table.split[twin] in held.given])
+        if not pairs:
+            return labeled, copies
+        copies = np.union1d(copies, np.array([row for row, _ in pairs], dtype=np.int64))
+
+
+def _refuse_given(table: Table, pairs: list[tuple[int, int]]) -> None:
+    if not pairs:
+        return
+    shown = [f"{table.names[row]} = {table.names[twin]} ({table.split[twin]})" for row, twin in pairs]
+    raise DataError(
+        f"{table.source}: {plural(len(pairs), 'labelled image')} also in the validation or test split, pixel by pixel: "
+        f"{examples(shown)}. Remove one of each pair; results would be too good otherwise."
+    )
+
+
+def _aside(held: _HeldOut) -> str:
+    """A reminder of what was carved, for messages about too few labels."""
+    carved = [
+        plural(len(rows), f"{part} image")
+        for part, rows in (("val", held.val), ("test", held.test))
+        if part not in held.given and len(rows)
+    ]
+    return f" after {' and '.join(carved)} were set aside" if carved else ""
+
+
+def _too_few(table: Table, wanted: dict[str, int], known: int, exact: bool) -> str:
+    sizes = " and ".join(f"{size} for {part}" for part, size in wanted.items() if size)
+    message = (
+        f"{plural(known, 'label')} for {plural(len(table.classes), 'class')} are too few to set aside {sizes} and "
+        "leave each class one to train on"
+    )
+    if exact:
+        raise DataError(f"{table.source}: {message}. Ask for fewer (val=…, test=…) or label more.")
+    return f"{message}: none are set aside, so nothing can be measured. Label more, or name val and test images."
+
+
+def _blank_notes(table: Table) -> list[str]:
+    blank = int((np.isin(table.split, ["val", "test"]) & (table.labels < 0)).sum())
+    return [f"{plural(blank, 'val or test image')} without a label left out."] if blank else []
+
+
+def _missing_classes_note(table: Table, part: str, rows: Rows) -> list[str]:
+    missing = np.setdiff1d(np.arange(len(table.classes)), table.labels[rows])
+    if not len(rows) or not len(missing):
+        return []
+    names = examples([table.classes[label] for label in missing])
+    return [f"The {part} split has no image of {plural(len(missing), 'class')}: {names}."]
+
+
+def _copies_note(table: Table, copies: Rows) -> list[str]:
+    if not len(copies):
+        return []
+    names = examples([table.names[row] for row in copies])
+    return [f"{plural(len(copies), 'image')} left out as exact copies of val or test images: {names}."]
+
+
+def _pool_note(others: Rows) -> list[str]:
+    if len(others):
+        return []
+    return ["There are no unlabelled images: training falls back to supervised, on the labels alone."]
