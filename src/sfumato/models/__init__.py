@@ -1,0 +1,7 @@
+"""Networks by name, each a `Classifier`: a backbone that gives features, and a linear head on them."""
+
+from sfumato.models.build import build_model, model_names
+from sfumato.models.classifier import Classifier
+from sfumato.models.weights import LoadedWeights, load_weights
+
+__all__ = ["Classifier", "LoadedWeights", "build_model", "load_weights", "model_names"]
