@@ -1,0 +1,120 @@
+"""Which network sees which view, with or without gradient, and together with which others.
+
+The last point is the batch-norm policy of the package, and it stands here alone. In training mode a batch norm
+normalises by the statistics of the images that go through together, and moves its running statistics once per forward.
+In the order in which they run:
+
+layout "split" (default)
+    1. weak views: one forward without gradient. The student stays in training mode, so they are normalised by their own
+       statistics, which its running statistics take in; or the teacher, in evaluation mode, which takes in nothing.
+    2. labeled, labeled strong and strong views: one forward of the student with gradient.
+    A weak view through which gradient flows joins 2.
+layout "concat"
+    labeled, labeled strong, weak and strong views: one forward of the student with gradient, normalised together. It is
+    what published results of the classic benchmarks used, at half the speed. Weak views of a teacher go first, as in 1.
+
+In both, a batch without unlabeled images has one forward: labeled and labeled strong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.errors import UsageError, nearest
+from sfumato.teacher import Ema, unwrapped
+from sfumato.types import Batch, Output, Unlabeled, Views, ViewSpec
+
+Layout = Literal["split", "concat"]
+
+
+@dataclass(slots=True)
+class Nets:
+    """The student, as wrapped for training, and the average of its weights where there is one.
+
+    Student outputs keep the dtype that autocast gave them.
+    """
+
+    student: nn.Module
+    teacher: Ema | None = None
+    layout: Layout = "split"
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("split", "concat"):
+            raise UsageError(f"Unknown layout '{self.layout}'." + nearest(self.layout, ("split", "concat")))
+
+    @property
+    def evaluation(self) -> nn.Module:
+        """The network to evaluate and to keep: the average if there is one, otherwise the student without wrappers."""
+        return unwrapped(self.student) if self.teacher is None else self.teacher.module
+
+    def forward(self, batch: Batch, spec: ViewSpec) -> Views:
+        """Outputs of the declared views of `batch`. See the head of this module for the number and order of forwards.
+
+        Raises:
+            UsageError: the batch lacks a view that `spec` declares, or `spec` asks for a teacher that is not there.
+
+        """
+        self._check(batch, spec)
+        unlabeled = batch.unlabeled if spec.weak else None
+        weak: Output | None = None
+        joint = [batch.labeled.x]
+        if batch.labeled.strong is not None and spec.labeled_strong:
+            joint.append(batch.labeled.strong)
+        joins = unlabeled is not None and self._weak_joins(spec)
+        if unlabeled is not None:
+            if joins:
+                joint.append(unlabeled.weak)
+            else:
+                weak = self._weak(unlabeled, spec)
+            joint.extend(unlabeled.strong)
+        parts = self._together(joint)
+        labeled = parts.pop(0)
+        labeled_strong = parts.pop(0) if spec.labeled_strong else None
+        if joins:
+            weak = parts.pop(0)
+        return Views(labeled, labeled_strong, weak, tuple(parts))
+
+    def _weak_joins(self, spec: ViewSpec) -> bool:
+        return spec.weak_gradient or (self.layout == "concat" and spec.teacher == "student")
+
+    def _weak(self, unlabeled: Unlabeled, spec: ViewSpec) -> Output:
+        # The student without its wrapper: there is no gradient to reduce, and no buffers to broadcast twice a step.
+        net = self.teacher if spec.teacher == "ema" and self.teacher is not None else unwrapped(self.student)
+        with torch.no_grad():
+            return cast(Output, net(unlabeled.weak))
+
+    def _together(self, images: list[Tensor]) -> list[Output]:
+        """One forward of the student; the output of each part. Concatenation keeps the memory format of its parts."""
+        if len(images) == 1:
+            return [self.student(images[0])]
+        out: Output = self.student(torch.cat(images))
+        sizes = [len(part) for part in images]
+        logits = torch.split(out.logits, sizes)
+        features: tuple[Tensor | None, ...] = (None,) * len(sizes)
+        if out.features is not None:
+            features = torch.split(out.features, sizes)
+        return [Output(z, f) for z, f in zip(logits, features, strict=True)]
+
+    def _check(self, batch: Batch, spec: ViewSpec) -> None:
+        if spec.teacher == "ema" and spec.weak:
+            if self.teacher is None:
+                raise UsageError(
+                    "The method takes its pseudo-labels from an average of the weights, and there is none. "
+                    "Set ema above 0, for example ema=0.999."
+                )
+            if spec.weak_gradient:
+                raise UsageError(
+                    "The method asks for gradient through the weak view and for a teacher, which has none. "
+                    "Use weak_gradient=False, or teacher='student'."
+                )
+        if spec.labeled_strong and batch.labeled.strong is None:
+            raise UsageError("The method declares a strong view of the labeled images, but the batch holds none.")
+        if spec.weak and batch.unlabeled is not None and len(batch.unlabeled.strong) != spec.strong:
+            raise UsageError(
+                f"The method declares {spec.strong} strong view(s) of the unlabeled images, the batch holds "
+                f"{len(batch.unlabeled.strong)}."
+            )
