@@ -70,6 +70,13 @@ def gather_batch(value: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank. Waits for the device."""
+    if not active():
+        return flag
+    return bool(sum_over_ranks(torch.tensor(float(flag), device=device)).item())
+
+
 def barrier() -> None:
     if active():
         dist.barrier()

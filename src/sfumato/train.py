@@ -1,0 +1,288 @@
+"""The loop. The only place that steps, saves, evaluates and logs; read it from top to bottom."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sfumato import checkpoint, distributed
+from sfumato.batches import BatchMaker, TrainData
+from sfumato.collapse import diagnose, starved
+from sfumato.console import Reporter
+from sfumato.errors import CollapseError
+from sfumato.evaluate import evaluate, predict
+from sfumato.forward import Nets
+from sfumato.interrupt import Interrupted, StopRequest
+from sfumato.methods.base import Method
+from sfumato.metric_log import MetricLog
+from sfumato.models import Classifier
+from sfumato.optim import make_optimizer, rate, set_rate
+from sfumato.teacher import Ema
+from sfumato.telemetry import Telemetry
+from sfumato.train_config import TrainConfig
+from sfumato.training_state import Memory, TrainingState
+from sfumato.types import HeldOut, Progress
+
+__all__ = ["Interrupted", "Result", "TrainConfig", "TrainData", "predict_rows", "train"]
+
+JUDGED_AFTER = 0.25  # share of training before which an idle mask or a skewed histogram is no reason to warn
+
+
+@dataclass
+class Result:
+    """What training leaves behind."""
+
+    nets: Nets
+    device: torch.device
+    history: list[dict[str, Any]]  # as metrics.jsonl
+    val: dict[str, float] | None  # at the last evaluation
+    best_step: int | None
+    best_state: dict[str, Tensor] | None  # the evaluation network's weights at the best validation accuracy
+    collapse: dict[str, Any] | None  # {"step", "reason"} if the last evaluation found pseudo-labels collapsed
+    warnings: list[str]
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def model(self) -> nn.Module:
+        """The network to evaluate and to keep: the averaged weights where there are any."""
+        return self.nets.evaluation
+
+
+def train(
+    method: Method,
+    model: Classifier,
+    data: TrainData,
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    identity: Mapping[str, object] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Train `model` by `method`; under torchrun over all ranks, with the same global batch.
+
+    Args:
+        folder: of the run, for checkpoints and metrics; None keeps nothing on the disk.
+        identity: what the run was configured as. A checkpoint of another identity is refused.
+        resume: continue from the newest whole checkpoint of `folder`; the end is that of an uninterrupted run, bit for
+            bit on a CPU.
+        quiet: show warnings only.
+
+    Raises:
+        CollapseError: the loss was not finite, or pseudo-labels collapsed and `on_collapse` is "stop".
+        DataError: the checkpoint belongs to another configuration, or cannot be written.
+        Interrupted: Ctrl-C or SIGTERM, after saving.
+    """
+    accelerator = _accelerator(config.precision)
+    state = _prepare(method, model, data, config, accelerator, identity)
+    nets, memory, telemetry = state.nets, state.memory, state.telemetry
+    checkpoints = folder / "checkpoints" if folder is not None else None
+    start, skipped = state.restore(checkpoints) if resume and checkpoints is not None else (0, [])
+    log = MetricLog(folder if distributed.rank() == 0 else None, after=start, tensorboard=config.tensorboard)
+    batches = BatchMaker(
+        data, method.views, config.batch_size, config.unlabeled_ratio, seed, accelerator.device,
+        channels_last=config.channels_last, accumulate=config.accumulate,
+    )  # fmt: skip
+    watch, ranks = _Stopwatch(memory), distributed.active()
+    nets.student.train()
+
+    with Reporter(type(method).__name__, config.steps, start=start, quiet=quiet) as reporter, StopRequest() as stop:
+        for message in skipped:
+            reporter.warn(message)
+        for step in range(start, config.steps):
+            done, progress = step + 1, Progress(step, config.steps)
+            torch.manual_seed(_step_seed(seed, step))  # dropout and stochastic depth are functions of the step too
+            set_rate(state.optimizer, rate(step, config.steps, config))
+            for batch in batches.at(step, config.steps, labels_only_until=round(config.unlabeled_start * config.steps)):
+                with accelerator.autocast():
+                    losses = method.loss(nets, batch, progress)
+                accelerator.backward(losses.total / config.accumulate)
+                telemetry.observe(losses, batch.unlabeled.index if batch.unlabeled else None, step)
+            if config.clip is not None:
+                accelerator.clip_grad_norm_(nets.student.parameters(), config.clip)
+            state.optimizer.step()
+            state.optimizer.zero_grad()
+            if nets.teacher is not None:
+                nets.teacher.update(nets.student, step)
+            reporter.step(done)
+
+            last, logging = done == config.steps, done % config.log_every == 0
+            evaluating = last or done % config.eval_every == 0
+            # All ranks stop after the same step. Asking each other waits for the device, so only when logging does too.
+            stopping = distributed.any_rank(stop.asked, accelerator.device) if logging else stop.asked and not ranks
+            if logging or evaluating or stopping or done % config.save_every == 0:
+                _stop_if_broken(telemetry, batches, checkpoints)
+            if logging or evaluating:
+                record = telemetry.read() | watch.read(done, batches.images_per_step)
+                histogram = telemetry.histogram
+                telemetry.reset()
+                log.write(done, record)
+                reporter.record(done, record)
+                _warn_if_idle(record, progress, memory, reporter)
+            if evaluating and len(data.splits.val):
+                logits, labels = predict_rows(nets.evaluation, data, data.splits.val, accelerator.device)
+                method.calibrate(HeldOut(logits, labels, torch.ones_like(labels, dtype=torch.float32)))
+                found = evaluate(logits, labels, classes=data.table.classes)
+                memory.consider(done, found, nets.evaluation)
+                record = {f"val/{key}": value for key, value in found.items()}
+                log.write(done, record)
+                reporter.record(done, record)
+                _judge(logits, labels, histogram, data, progress, memory, reporter, config)
+            if last or stopping or done % config.save_every == 0:
+                watch.stop()
+                state.save(checkpoints, done, keep=config.keep)
+            if stopping and not last:
+                raise Interrupted(_how_to_continue(folder, done, config.steps))
+    batches.close()
+    log.close()
+    watch.stop()
+    return Result(
+        nets, accelerator.device, log.history, memory.val, memory.best_step, memory.best_state or None,
+        memory.collapse, memory.warnings, memory.seconds, memory.cpu_seconds,
+    )  # fmt: skip
+
+
+def predict_rows(
+    model: nn.Module, data: TrainData, rows: NDArray[np.int64], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) float32 and known labels (N,) of these rows of the table, on the CPU, in their order.
+
+    Each rank predicts its share; all ranks get the whole.
+    """
+    mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(mine), data.eval_batch):
+            images = data.table.images.load(mine[start : start + data.eval_batch])
+            yield data.augment.evaluation(images.to(device))
+
+    logits = predict(model, batches(), device=device) if len(mine) else torch.zeros(0, data.num_classes)
+    labels = torch.from_numpy(data.table.labels[rows])
+    return distributed.gather(logits.to(device)).cpu(), labels
+
+
+def _accelerator(precision: str) -> Accelerator:
+    # The state of the last accelerator outlives it and would refuse another precision in the same process.
+    AcceleratorState._reset_state()
+    mixed = "no" if precision == "fp32" else precision
+    return Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+
+
+def _prepare(
+    method: Method,
+    model: Classifier,
+    data: TrainData,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    identity: Mapping[str, object] | None,
+) -> TrainingState:
+    """Everything on its device, wrapped for ranks and precision."""
+    device = accelerator.device
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    method.to(device).train()
+    # The average is made before the student is wrapped: the wrapping must not be copied with it.
+    teacher = Ema(model, config.ema, ramp=config.ema_ramp).to(device) if config.ema else None
+    optimizer = make_optimizer(model, config)
+    student, optimizer = accelerator.prepare(model, optimizer)
+    hidden = torch.from_numpy(data.table.labels[data.splits.unlabeled])
+    telemetry = Telemetry(data.table.classes, hidden).to(device)
+    return TrainingState(
+        Nets(student, teacher, config.layout), method, telemetry, optimizer, accelerator, Memory(), dict(identity or {})
+    )
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Differs between ranks: their dropout masks must not be alike."""
+    text = f"{seed}/{step}/{distributed.rank()}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+
+
+def _stop_if_broken(telemetry: Telemetry, batches: BatchMaker, checkpoints: Path | None) -> None:
+    step = telemetry.broken_step()
+    if step is None:
+        return
+    drawn = batches.drawn(step)
+    names = [batches.data.table.names[row] for row in drawn.labeled[:8]]
+    kept = checkpoint.latest(checkpoints).path if checkpoints is not None else None
+    raise CollapseError(
+        f"The loss was not finite at step {step}. Its labelled batch begins with {', '.join(names)}. "
+        + (f"The last good checkpoint is {kept}. " if kept else "No checkpoint was saved before. ")
+        + "Lower the learning rate (lr), clip gradients (clip=1.0), or train in fp32."
+    )
+
+
+def _warn_if_idle(record: dict[str, float], progress: Progress, memory: Memory, reporter: Reporter) -> None:
+    if "pl/coverage" not in record or progress.fraction < JUDGED_AFTER:
+        return
+    message = starved(record["pl/coverage"], progress.fraction)
+    if message is not None and message not in memory.warnings:
+        memory.warnings.append(message)
+        reporter.warn(message)
+
+
+def _judge(
+    logits: Tensor,
+    labels: Tensor,
+    histogram: Tensor,
+    data: TrainData,
+    progress: Progress,
+    memory: Memory,
+    reporter: Reporter,
+    config: TrainConfig,
+) -> None:
+    """Warn, or stop, when pseudo-labels collapse; a later evaluation that finds nothing takes it back."""
+    if float(histogram.sum()) == 0 or progress.fraction < JUDGED_AFTER:
+        return
+    found = diagnose(logits, labels, histogram.cpu(), data.table.classes)
+    fresh = memory.collapse is None
+    memory.collapse = None if found is None else {"step": progress.step + 1, "reason": found.reason}
+    if found is None:
+        return
+    message = f"step {progress.step + 1}: {found.reason}"
+    if config.on_collapse == "stop":
+        raise CollapseError(f"Stopped at {message}")
+    if fresh:
+        memory.warnings.append(message)
+        reporter.warn(message)
+
+
+def _how_to_continue(folder: Path | None, done: int, steps: int) -> str:
+    if folder is None:
+        return f"Interrupted after step {done} of {steps}; nothing was saved, since the run has no folder."
+    return f"Interrupted after step {done} of {steps}; saved. Continue with: sfumato train --resume {folder}"
+
+
+class _Stopwatch:
+    """Wall and CPU seconds of training, carried over interruptions, and images per second of each interval."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.wall, self.cpu = time.monotonic(), time.process_time()
+        self.mark, self.at = self.wall, 0
+
+    def read(self, step: int, images: int) -> dict[str, float]:
+        now, steps = time.monotonic(), max(1, step - self.at)
+        speed = images * steps / max(1e-9, now - self.mark)
+        self.mark, self.at = now, step
+        self.stop()
+        return {"perf/images_per_s": speed, "perf/cpu_s": self.memory.cpu_seconds}
+
+    def stop(self) -> None:
+        wall, cpu = time.monotonic(), time.process_time()
+        self.memory.seconds += wall - self.wall
+        self.memory.cpu_seconds += cpu - self.cpu
+        self.wall, self.cpu = wall, cpu

@@ -1,0 +1,62 @@
+"""How to train: the options of the loop, and where their values are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sfumato.errors import UsageError, check_choice
+from sfumato.forward import Layout
+
+COUNTS = ("steps", "batch_size", "unlabeled_ratio", "accumulate", "log_every", "eval_every", "save_every", "keep")
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["cosine_half", "cosine_7_16", "poly", "constant"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The defaults suit small images, few labels and minutes on a CPU.
+
+    batch_size is the number of labelled samples of a step over all ranks, unlabeled_ratio times as many are unlabelled.
+    warmup and unlabeled_start are shares of the steps: of rising learning rate, and of labels-only training at first.
+    ema is the momentum of the averaged weights that are evaluated and kept, 0 for none.
+    """
+
+    steps: int = 500
+    batch_size: int = 32
+    unlabeled_ratio: int = 4
+    optimizer: Optimizer = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    backbone_lr_scale: float = 1.0
+    warmup: float = 0.05
+    schedule: Schedule = "cosine_half"
+    final_lr: float = 0.02
+    ema: float = 0.99
+    ema_ramp: bool = True
+    unlabeled_start: float = 0.1
+    layout: Layout = "split"
+    channels_last: bool = True
+    clip: float | None = None
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    log_every: int = 25
+    eval_every: int = 100
+    save_every: int = 100
+    keep: int = 2
+    tensorboard: bool = False
+    on_collapse: Literal["warn", "stop"] = "warn"
+
+    def __post_init__(self) -> None:
+        for key in COUNTS:
+            if getattr(self, key) < 1:
+                raise UsageError(f"{key}={getattr(self, key)}: expected a whole number of at least 1.")
+        for key in ("warmup", "unlabeled_start", "final_lr"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise UsageError(f"{key}={getattr(self, key)}: expected a share between 0 and 1.")
+        check_choice("train", "optimizer", self.optimizer, get_args(Optimizer))
+        check_choice("train", "schedule", self.schedule, get_args(Schedule))
+        check_choice("train", "layout", self.layout, get_args(Layout))
+        check_choice("train", "precision", self.precision, ("fp32", "bf16", "fp16"))
+        check_choice("train", "on_collapse", self.on_collapse, ("warn", "stop"))
