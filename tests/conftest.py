@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.ranks import Ranks
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,3 +33,11 @@ def golden(shared: Path) -> Callable[[str], Arrays]:
             return {key: archive[key] for key in archive.files}
 
     return load
+
+
+@pytest.fixture(scope="session")
+def two_ranks() -> Iterator[Ranks]:
+    """Two processes in a gloo group: `two_ranks.call(function, *args)` runs a module's function on both."""
+    ranks = Ranks(2)
+    yield ranks
+    ranks.close()

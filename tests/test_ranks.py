@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from sfumato import distributed
+from sfumato.functional.reduce import mean
+from tests.ranks import Ranks
+
+
+def collectives():
+    rank = distributed.rank()
+    here = torch.tensor([1.0 + rank])
+    before = here.clone()
+    assert distributed.sum_over_ranks(here).tolist() == [3.0]
+    assert torch.equal(here, before)
+    assert distributed.mean_over_ranks(here).tolist() == [1.5]
+    assert distributed.gather_batch(here).tolist() == [1.0, 2.0]
+    rows = torch.arange(3 * (rank + 1)).reshape(-1, 3)
+    assert distributed.gather(rows).tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
+    assert distributed.gather(rows[:0] if rank else rows).tolist() == [[0, 1, 2]]
+    distributed.barrier()
+    return rank, distributed.world_size(), distributed.active()
+
+
+def gradient_of_the_global_quantity():
+    """d/dx of (sum over ranks of x)^2, averaged over ranks as the gradients of a replicated model are."""
+    x = torch.tensor(2.0 + distributed.rank(), requires_grad=True)
+    total = distributed.sum_with_gradient(x)
+    (total**2).backward()
+    return total.item(), x.grad.item()
+
+
+def uneven_mean():
+    """Rank 0 has one valid entry, rank 1 three: a mean of the ranks' means would be something else."""
+    values = torch.tensor([[8.0, 100.0, 100.0], [1.0, 2.0, 3.0]])[distributed.rank()].requires_grad_()
+    over = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])[distributed.rank()]
+    result = mean(values, over=over)
+    result.backward()
+    return result.item(), values.grad.tolist()
+
+
+def fail_on(rank):
+    if distributed.rank() == rank:
+        raise ValueError("a rank fell over")
+    distributed.sum_over_ranks(torch.ones(1))
+
+
+def test_collectives(two_ranks):
+    assert two_ranks.call(collectives) == [(0, 2, True), (1, 2, True)]
+
+
+def test_one_process_needs_no_group():
+    here = torch.tensor([1.0])
+    assert distributed.sum_over_ranks(here) is here
+    assert distributed.gather(here) is here
+    assert distributed.gather_batch(here) is here
+    assert distributed.sum_with_gradient(here) is here
+    assert (distributed.rank(), distributed.world_size(), distributed.active()) == (0, 1, False)
+    distributed.barrier()
+
+
+def test_gradient_of_a_global_sum(two_ranks):
+    # (2 + 3)^2: each rank's x has gradient 2 * 5; the mean over the ranks' copies of a parameter sums both and halves
+    assert two_ranks.call(gradient_of_the_global_quantity) == [(5.0, 20.0), (5.0, 20.0)]
+
+
+def test_mean_over_unevenly_ignored_entries(two_ranks):
+    results = two_ranks.call(uneven_mean)
+    assert sum(value for value, _ in results) / 2 == pytest.approx((8 + 1 + 2 + 3) / 4)
+    assert results[0][1] == [0.5, 0.0, 0.0]  # 2 ranks x 1/4, which averaging over ranks turns into 1/4
+    assert results[1][1] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_is_told_and_the_next_call_starts_afresh():
+    ranks = Ranks(2)
+    with pytest.raises(AssertionError, match="a rank fell over"):
+        ranks.call(fail_on, 1)
+    assert ranks.call(collectives) == [(0, 2, True), (1, 2, True)]
+    ranks.close()
