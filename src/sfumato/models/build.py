@@ -30,6 +30,17 @@ def model_names() -> list[str]:
     return [*OWN, *timm_names()]
 
 
+def check_model_name(name: str) -> None:
+    """Raise UsageError, with the nearest names, unless `build_model` knows the name."""
+    if name in OWN or is_timm_name(name):
+        return
+    close = close_names(name, tuple(OWN))
+    told = f"Did you mean {' or '.join(repr(one) for one in close)}?" if close else f"Known: {', '.join(OWN)}"
+    raise UsageError(
+        f"Unknown model '{name}'. {told}" + ("" if close else ", and every name that timm.list_models() gives.")
+    )
+
+
 def build_model(
     name: str,
     *,
@@ -61,11 +72,12 @@ def build_model(
 
     """
     _check(num_classes=num_classes, in_channels=in_channels, image_size=image_size, dropout=dropout)
+    check_model_name(name)
     if pretrained and weights is not None:
         raise UsageError(f"Both pretrained=true and weights={weights} are given. Keep one of them.")
     if name in OWN:
         model = _own(name, num_classes, in_channels, image_size, pretrained, frozen, dropout, options)
-    elif is_timm_name(name):
+    else:
         made = timm_backbone(
             name, in_channels=in_channels, image_size=image_size, pretrained=pretrained, options=options
         )
@@ -76,12 +88,6 @@ def build_model(
             frozen=frozen,
             dropout=dropout,
             undecayed=made.undecayed,
-        )
-    else:
-        close = close_names(name, tuple(OWN))
-        told = f"Did you mean {' or '.join(repr(one) for one in close)}?" if close else f"Known: {', '.join(OWN)}"
-        raise UsageError(
-            f"Unknown model '{name}'. {told}" + ("" if close else ", and every name that timm.list_models() gives.")
         )
     if weights is not None:
         load_weights(model, weights)

@@ -1,0 +1,271 @@
+"""Settings from defaults, a recipe, a file and the command line, in this order; all mistakes in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from sfumato.config.keys import Keys
+from sfumato.config.recipe import recipe_text
+from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPE, Config, nested
+from sfumato.config.text import parse, write
+from sfumato.errors import UsageError, nearest
+from sfumato.methods import Facts, build
+from sfumato.models import check_model_name
+from sfumato.train_config import TrainConfig
+from sfumato.views.presets import PRESETS
+
+COMMAND_LINE = "command line"
+COUNTS = ("data.labels", "data.labels_per_class", "data.fraction")  # of labels: one of them at most
+
+
+@dataclass
+class Layer:
+    """Settings from one place, by the keys written there."""
+
+    origin: str
+    values: dict[str, Any]
+    for_methods: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a recipe
+
+    def get(self, *keys: str) -> Any:
+        return next((self.values[key] for key in keys if key in self.values), None)
+
+
+def load(path: Path | None = None, overrides: Sequence[str] = (), recipe: str | None = None) -> Config:
+    """The resolved settings.
+
+    Args:
+        path: a YAML file of settings, such as the config.yaml of a run.
+        overrides: `key=value`, the key dotted or any word that is the end of one key only.
+        recipe: name of a recipe, in place of the one that the file or `recipe=` names; "none" for none.
+
+    Raises:
+        UsageError: unknown keys, values that cannot be, files that cannot be read; everything found, in one message.
+    """
+    problems: list[str] = []
+    upper = [_from_overrides(overrides, problems)]
+    if path is not None:
+        upper.insert(0, _from_file(path))
+    named = recipe or next((found for layer in reversed(upper) if (found := layer.get("recipe"))), DEFAULT_RECIPE)
+    layers = [*([_from_recipe(str(named))] if named != "none" else []), *upper]
+    method = next(
+        (found for layer in reversed(layers) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
+    )
+    settings = _merge(layers, str(method), problems)
+    settings["recipe"] = (None if named == "none" else named, "recipe")
+    config = _validated(settings, problems)
+    if problems:
+        raise UsageError(_all(problems))
+    assert config is not None
+    return config
+
+
+def dump(config: Config) -> str:
+    """YAML that `load` reads back to the same settings."""
+    return write(nested(config))
+
+
+# Layers
+
+
+def _from_overrides(overrides: Sequence[str], problems: list[str]) -> Layer:
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            problems.append(f"{COMMAND_LINE}: '{text}': expected key=value, such as steps=1000.")
+        elif key in values:
+            problems.append(f"{COMMAND_LINE}: '{key}' is given twice.")
+        else:
+            values[key] = _value(value)
+    return Layer(COMMAND_LINE, values)
+
+
+def _value(text: str) -> Any:
+    """Read as YAML reads it, except what it would take for something other than a value: then the text itself."""
+    try:
+        return parse(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _from_file(path: Path) -> Layer:
+    if not path.is_file():
+        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise UsageError(f"{path}: no such file of settings." + (nearest(path.name, beside) if beside else ""))
+    return _parsed(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def _from_recipe(name: str) -> Layer:
+    return _parsed(recipe_text(name), f"recipe {name}")
+
+
+def _parsed(text: str, origin: str) -> Layer:
+    try:
+        content = parse(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"{origin}{line}: not readable as YAML: {getattr(error, 'problem', error)}.") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{origin}: expected settings as `key: value`, found {type(content).__name__}.")
+    for_methods = content.pop("methods", {}) if origin.startswith("recipe ") else {}
+    return Layer(origin, dict(_flattened(content)), for_methods)
+
+
+def _flattened(content: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+# Merging
+
+
+def _merge(layers: Sequence[Layer], method: str, problems: list[str]) -> dict[str, tuple[Any, str]]:
+    """Dotted key -> (value, where it comes from); a later layer wins.
+
+    Options of a method go with the method that their layer names: when a later layer names another, they go.
+    """
+    keys = Keys.of(method)
+    settings: dict[str, tuple[Any, str]] = {}
+    for layer in layers:
+        own = layer.get("method", "method.name")
+        for option, value in layer.for_methods.get(method, {}).items():
+            settings[f"method.{option}"] = (value, layer.origin)
+        for given, value in layer.values.items():
+            if own not in (None, method) and given.startswith("method."):
+                continue
+            try:
+                key = keys.find(given)
+            except LookupError as error:
+                problems.append(f"{layer.origin}: {error.args[0]}")
+                continue
+            none = isinstance(value, str) and value.lower() == "none" and keys.allows_none(key)
+            settings[key] = (None if none else value, layer.origin)
+    settings["method.name"] = (method, settings.get("method.name", (method, "default"))[1])
+    return _reconciled(settings)
+
+
+def _reconciled(settings: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """Where a setting rules out one of a lower layer, the lower one goes."""
+
+    def stronger(key: str, than: str) -> bool:
+        value, origin = settings.get(key, (None, ""))
+        return value is not None and than in settings and settings[than][1] != origin
+
+    if stronger("model.weights", "model.pretrained") and settings["model.pretrained"][1].startswith("recipe "):
+        del settings["model.pretrained"]
+    if stronger("seed", "seeds") and settings["seed"][1] == COMMAND_LINE:
+        del settings["seeds"]
+    counts = [key for key in COUNTS if key in settings]
+    if any(settings[key][1] == COMMAND_LINE for key in counts):
+        for key in counts:
+            if settings[key][1] != COMMAND_LINE:
+                del settings[key]
+    return settings
+
+
+# Checking
+
+Settings = Mapping[str, tuple[Any, str]]
+
+
+def _validated(settings: Settings, problems: list[str]) -> Config | None:
+    content: dict[str, Any] = {}
+    for key, (value, _) in settings.items():
+        *sections, leaf = key.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = value
+    content["train"] = _train(content.get("train", {}), settings, problems)
+    config = None
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        problems.extend(_told(error, settings))
+    _check_method(content["method"], problems)
+    _check_names(settings, problems)
+    _check_use(settings, content["train"], problems)
+    return config
+
+
+def _train(values: dict[str, Any], settings: Settings, problems: list[str]) -> TrainConfig:
+    """Apart from the rest: it checks itself, and a mistake in it must not hide others."""
+    try:
+        return TypeAdapter(TrainConfig).validate_python(values)
+    except ValidationError as error:
+        problems.extend(_told(error, settings, "train."))
+    except UsageError as error:
+        problems.append(f"train.{error}")
+    return TrainConfig()
+
+
+def _told(error: ValidationError, settings: Settings, prefix: str = "") -> list[str]:
+    found: dict[str, str] = {}
+    for one in error.errors():
+        place = [str(part) for part in one["loc"]]
+        key = next(
+            (name for n in (3, 2, 1) if (name := prefix + ".".join(place[:n])) in settings), prefix + ".".join(place)
+        )
+        value, origin = settings.get(key, (one["input"], "settings"))
+        message = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        found.setdefault(key, f"{origin}: {key}={value!r}: {message[0].lower()}{message[1:]}.")
+    return list(found.values())
+
+
+def _check_method(section: dict[str, Any], problems: list[str]) -> None:
+    """Built once for nothing: a method checks its own options, and this is before any image is read."""
+    given = {key: value for key, value in section.items() if key != "name"}
+    try:
+        build(section["name"], Facts(num_classes=2, num_unlabeled=1), given)
+    except UsageError as error:
+        problems.append(str(error))
+
+
+def _check_names(settings: Settings, problems: list[str]) -> None:
+    values = {key: value for key, (value, _) in settings.items()}
+    preset, model = str(values.get("views.preset", "auto")), str(values.get("model.name", "auto"))
+    if preset not in ("auto", *PRESETS):
+        problems.append(f"views.preset='{preset}': no such preset.{nearest(preset, ['auto', *PRESETS])}")
+    counts = [key for key in COUNTS if values.get(key) is not None]
+    if len(counts) > 1:
+        problems.append(f"{' and '.join(counts)} are both given: expected one of them, or none to use all labels.")
+    if model != "auto":
+        try:
+            check_model_name(model)
+        except UsageError as error:
+            problems.append(str(error))
+
+
+def _check_use(settings: Settings, train: TrainConfig, problems: list[str]) -> None:
+    """A value that nothing uses is a mistake when someone has just typed it."""
+    weights = settings.get("model.weights", (None, ""))[0]
+    unused = {
+        "train.momentum": (train.optimizer != "sgd", "only optimizer=sgd has a momentum"),
+        "train.final_lr": (train.schedule != "cosine_half", "only schedule=cosine_half has a final_lr"),
+        "model.pretrained": (weights is not None, "weights=FILE takes its place"),
+    }
+    for key, (is_unused, why) in unused.items():
+        value, origin = settings.get(key, (None, ""))
+        if is_unused and value and origin == COMMAND_LINE:
+            problems.append(f"{COMMAND_LINE}: {key}={value}: nothing would use it: {why}.")
+
+
+def _all(problems: Sequence[str]) -> str:
+    found = list(dict.fromkeys(problems))
+    return (
+        found[0]
+        if len(found) == 1
+        else "\n".join([f"{len(found)} mistakes in the settings:", *(f"- {p}" for p in found)])
+    )

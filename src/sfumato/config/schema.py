@@ -1,0 +1,155 @@
+"""Every setting of a run, with its default. Options of a method are its constructor's signature, not repeated here."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from sfumato.methods import options
+from sfumato.train_config import TrainConfig
+
+DEFAULT_METHOD = "uncertainty_weighted"
+DEFAULT_RECIPE = "quick"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+def check_share(value: int | float) -> int | float:
+    if value < 0 or (not isinstance(value, int) and value >= 1):
+        raise ValueError("expected a number of images, or a share of at least 0 and below 1")
+    return value
+
+
+Share = Annotated[int | float, AfterValidator(check_share)]
+
+
+class DataSection(Section):
+    """What to train on. `labels`, `labels_per_class` and `fraction` exclude one another; none of them takes all labels.
+
+    val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
+    """
+
+    source: str = ""
+    labels_csv: str | None = None
+    image_size: Annotated[int, Field(ge=1)] | None = None  # None: as the images are, or 224
+    channels: Literal[1, 3] | None = None  # None: 1 if every image is grey
+    labels: Annotated[int, Field(ge=1)] | None = None
+    labels_per_class: Annotated[int, Field(ge=1)] | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    val: Share = 0.2
+    test: Share = 0.2
+    split_seed: int = 0
+    include_labeled: bool = True
+    skip_broken: bool = False
+
+
+class MethodSection(BaseModel):
+    """A method by name; whatever else is given here are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, coerce_numbers_to_str=True)
+    name: str = DEFAULT_METHOD
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ModelSection(Section):
+    name: str = "auto"  # auto: small up to 64 px, tf_efficientnet_lite0 beyond
+    pretrained: bool = False
+    frozen: bool = False
+    weights: str | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ViewsSection(Section):
+    preset: str = "auto"  # auto: digits for grey images up to 32 px, natural32 up to 64 px, photos beyond
+
+
+class EvaluateSection(Section):
+    bins: Annotated[int, Field(ge=1)] = 15  # of the calibration errors
+    batch: Annotated[int, Field(ge=1)] = 256  # images at a time; changes no result
+
+
+def parse_seeds(value: object) -> object:
+    """0:3 is 0, 1, 2; 0,4,7 is what it says; a number is that seed alone."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    if not isinstance(value, str):
+        return value
+    if match := re.fullmatch(r"(\d+):(\d+)", value):
+        seeds = tuple(range(int(match[1]), int(match[2])))
+    elif re.fullmatch(r"\d+(,\d+)*", value):
+        seeds = tuple(int(part) for part in value.split(","))
+    else:
+        raise ValueError("expected seeds as 0:3 (which is 0, 1, 2), 0,4,7 or 5")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("expected at least one seed, and none twice")
+    return seeds
+
+
+class Config(Section):
+    """A run. `seeds` trains once for each of them, in folders of their own; `seed` is then ignored."""
+
+    name: str | None = None
+    recipe: str | None = DEFAULT_RECIPE
+    seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Annotated[tuple[int, ...] | None, BeforeValidator(parse_seeds)] = None
+    baseline: bool = True
+    data: DataSection = DataSection()
+    method: MethodSection = MethodSection()
+    model: ModelSection = ModelSection()
+    views: ViewsSection = ViewsSection()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateSection = EvaluateSection()
+
+    def with_seed(self, seed: int) -> Config:
+        """The same for one seed."""
+        return self.model_copy(update={"seed": seed, "seeds": None})
+
+    def with_method(self, name: str) -> Config:
+        """The same for a method with its default options."""
+        return self.model_copy(update={"method": MethodSection(name=name)})
+
+
+def nested(config: Config) -> dict[str, Any]:
+    """All settings as YAML holds them, the method's defaults written out."""
+    values = config.model_dump(mode="json")
+    defaults = {key: parameter.default for key, parameter in options(config.method.name).items()}
+    values["method"] = {"name": config.method.name, **_listed(defaults | config.method.options)}
+    return values
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The same with dotted keys."""
+    values: dict[str, Any] = {}
+    for key, value in nested(config).items():
+        if isinstance(value, dict):
+            values |= {f"{key}.{inner}": item for inner, item in value.items()}
+        else:
+            values[key] = value
+    return values
+
+
+def _listed(values: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, as they come back from a file."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+_MAY_CHANGE = (
+    "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.skip_broken", "train.log_every",
+    "train.save_every", "train.keep", "train.tensorboard", "train.on_collapse", "evaluate.bins", "evaluate.batch",
+)  # fmt: skip
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The settings that decide what training does: a run can be continued only if these are as they were.
+
+    Where the data lies is not among them: the fingerprint of the splits tells whether it is the same.
+    """
+    return {key: value for key, value in flat(config).items() if key not in _MAY_CHANGE}
