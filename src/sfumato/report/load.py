@@ -1,0 +1,147 @@
+"""Files of a run folder, one function each. A file that is missing or broken is named, with what makes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import yaml
+
+from sfumato.errors import DataError
+from sfumato.report.records import Predictions, Series
+
+
+def number(value: object) -> float | None:
+    """A finite float, or None for null, NaN, text and whatever else is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def whole(value: object) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def numbers(value: object) -> dict[str, float]:
+    """The finite numbers of a JSON object, without the rest; empty for null."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(key): found for key, item in value.items() if (found := number(item)) is not None}
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """The strings of a JSON list; empty for null."""
+    return tuple(str(item) for item in value) if isinstance(value, list | tuple) else ()
+
+
+def json_object(path: Path, maker: str) -> dict[str, object]:
+    """A JSON object from a file that must be there. `maker` ends the message: what writes this file."""
+    if not path.is_file():
+        raise DataError(f"{path}: missing. {maker}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}). {maker}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(found).__name__}. {maker}")
+    return found
+
+
+def optional_object(path: Path, maker: str) -> dict[str, object]:
+    """As `json_object`, but empty where there is no such file."""
+    return json_object(path, maker) if path.exists() else {}
+
+
+def metrics_lines(path: Path) -> tuple[dict[str, Series], tuple[str, ...]]:
+    """The curves of `metrics.jsonl` by metric name, and the warnings it notes.
+
+    A last line that was cut short, as after a kill, is passed over; a broken line before it is an error.
+    A step that was logged twice, as after a resume, keeps its later value.
+    """
+    if not path.is_file():
+        return {}, ()
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    points: dict[str, dict[float, float]] = {}
+    warnings: dict[str, None] = {}
+    for place, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            if place == len(lines):
+                break
+            raise DataError(
+                f"{path}, line {place}: not a JSON object ({error.msg}). `sfumato train` writes one object a line; "
+                "delete the line to go on without it."
+            ) from error
+        if not isinstance(entry, dict):
+            continue
+        if isinstance(entry.get("warning"), str):
+            warnings[entry["warning"]] = None
+        step = number(entry.get("step"))
+        for key, value in numbers(entry).items() if step is not None else ():
+            if key != "step":
+                points.setdefault(key, {})[step or 0.0] = value
+    return {key: _series(found) for key, found in points.items()}, tuple(warnings)
+
+
+def _series(points: Mapping[float, float]) -> Series:
+    steps = sorted(points)
+    return Series(np.array(steps, np.float64), np.array([points[step] for step in steps], np.float64))
+
+
+def predictions(path: Path, classes: int | None) -> Predictions | None:
+    """`predictions/test.npz`, or None where there is none. Images without a label are left out."""
+    if not path.is_file():
+        return None
+    maker = "`sfumato eval` writes it anew."
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            held = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        raise DataError(f"{path}: not readable as npz ({error}). {maker}") from error
+    absent = [key for key in ("logits", "labels") if key not in held]
+    if absent:
+        raise DataError(f"{path}: holds no array '{absent[0]}'. Expected rows, names, logits, labels. {maker}")
+    logits, labels = np.asarray(held["logits"], np.float32), np.asarray(held["labels"], np.int64)
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise DataError(f"{path}: logits {logits.shape} do not match labels {labels.shape}; expected (N, C) and (N,).")
+    if classes is not None and logits.shape[1] != classes:
+        columns = logits.shape[1]
+        raise DataError(f"{path}: {columns} columns of logits, but metrics.json names {classes} classes. {maker}")
+    if labels.max(initial=-1) >= logits.shape[1]:
+        raise DataError(f"{path}: label {labels.max()} is beyond the {logits.shape[1]} columns of logits. {maker}")
+    rows = np.asarray(held.get("rows", np.arange(len(labels))), np.int64)
+    names = [str(name) for name in held.get("names", rows)]
+    keep = np.flatnonzero(labels >= 0)
+    # A collapsed run may predict NaN: it then knows nothing, which equal logits say.
+    finite = np.nan_to_num(logits, nan=0.0, posinf=1e4, neginf=-1e4)
+    return Predictions(rows[keep], tuple(names[place] for place in keep), finite[keep], labels[keep])
+
+
+def config(path: Path) -> tuple[str, dict[str, object]]:
+    """The text of `config.yaml` and its flattened settings, `section.key` by name; both empty where there is none."""
+    if not path.is_file():
+        return "", {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}" if place is not None else ""
+        raise DataError(f"{path}{where}: not readable as YAML. Mend the line, or run `sfumato train` again.") from error
+    return text.rstrip("\n"), flatten(parsed)
+
+
+def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """Nested objects as one level of dotted names; lists stay values."""
+    if not isinstance(value, Mapping):
+        return {prefix: value} if prefix else {}
+    flat: dict[str, object] = {}
+    for key, item in value.items():
+        flat.update(flatten(item, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

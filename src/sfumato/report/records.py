@@ -1,0 +1,118 @@
+"""What a report knows: run folders as frozen records. Fractions, never percents; absent numbers are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FIGURES = ("accuracy", "balanced", "ece", "ece_after", "nll", "seconds")
+"""Figures of the test split; `ece_after` is after temperature scaling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of a chart. Holds finite values only, in the order of their steps."""
+
+    steps: Floats  # (T,)
+    values: Floats  # (T,)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Test predictions, N labelled images of C classes."""
+
+    rows: Ints  # (N,) rows of the data table
+    names: tuple[str, ...]  # (N,)
+    logits: NDArray[np.float32]  # (N, C), finite
+    labels: Ints  # (N,)
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    step: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run: one method, one seed."""
+
+    folder: Path
+    method: str
+    seed: int | None
+    steps: int | None
+    seconds: float | None
+    temperature: float | None
+    test: Mapping[str, float]
+    test_calibrated: Mapping[str, float]
+    val: Mapping[str, float]
+    best_step: int | None
+    best: Mapping[str, float]  # test figures of the checkpoint that was best on validation
+    classes: tuple[str, ...]
+    labels: int | None  # how many labelled images it learned from
+    collapse: Collapse | None
+    warnings: tuple[str, ...]
+    curves: Mapping[str, Series]
+    predictions: Predictions | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One method with all its seeds. `figures` holds one value a seed for each name of `FIGURES`."""
+
+    name: str
+    runs: tuple[Run, ...]
+    figures: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`verdict.json`: did the unlabelled data help?"""
+
+    answer: str
+    sentence: str
+    metric: str = "accuracy"
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    confidence: float | None = None
+    n: int | None = None
+    seeds: int | None = None
+    method: str | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How it was run."""
+
+    command: str
+    config: str = ""
+    facts: tuple[tuple[str, str], ...] = ()  # a few settings worth reading first
+    environment: tuple[tuple[str, str], ...] = ()
+    splits: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Everything one report tells. `focus` and `baseline` are names of `entries`."""
+
+    folder: Path
+    title: str
+    entries: tuple[Entry, ...]
+    focus: str
+    baseline: str | None
+    finding: Finding | None
+    provenance: Provenance
+    warnings: tuple[str, ...] = field(default=())
+
+    def entry(self, name: str | None) -> Entry | None:
+        return next((entry for entry in self.entries if entry.name == name), None)
