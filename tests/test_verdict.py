@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sfumato import verdict as verdicts
 from sfumato.errors import UsageError
 from sfumato.verdict import compare
 
@@ -162,7 +163,8 @@ def test_seeds_that_agree_are_proof(seeds):
 
 
 @pytest.mark.parametrize("n, lost, gained", [(30, 0.1, 0.1), (200, 0.02, 0.06), (1000, 0.0, 0.004), (1000, 0.05, 0.1)])
-def test_interval_of_one_seed_covers_the_truth(n, lost, gained):
+def test_interval_of_one_seed_covers_the_truth(monkeypatch, n, lost, gained):
+    monkeypatch.setattr(verdicts, "_DRAWS", 4000)
     draw = np.random.default_rng(1)
     covered = 0
     for _ in range(300):
@@ -174,8 +176,9 @@ def test_interval_of_one_seed_covers_the_truth(n, lost, gained):
 
 
 @pytest.mark.parametrize("seeds, spread", [(2, 0.0), (2, 0.06), (3, 0.0), (3, 0.06), (5, 0.06)])
-def test_interval_over_seeds_covers_the_truth(seeds, spread):
+def test_interval_over_seeds_covers_the_truth(monkeypatch, seeds, spread):
     """Examples of their own difficulty, the same for all seeds, and seeds of their own effect."""
+    monkeypatch.setattr(verdicts, "_DRAWS", 4000)
     draw = np.random.default_rng(2)
     n, truth, covered, widths = 200, 0.1, 0, []
     for _ in range(200):

@@ -151,12 +151,12 @@ def _example_deviations(counts: Ints, rng: np.random.Generator) -> Floats:
 
 def _t_draws(freedom: int, rng: np.random.Generator) -> Floats:
     """Student's t, one draw from each of equally likely slices: few degrees of freedom have tails too long for luck."""
-    return rng.permutation(_t_slices(freedom))
+    return rng.permutation(_t_slices(freedom, _DRAWS))
 
 
 @lru_cache(maxsize=16)
-def _t_slices(freedom: int) -> Floats:
-    slices: Floats = stdtrit(freedom, (np.arange(_DRAWS) + 0.5) / _DRAWS)
+def _t_slices(freedom: int, draws: int) -> Floats:
+    slices: Floats = stdtrit(freedom, (np.arange(draws) + 0.5) / draws)
     return slices
 
 
