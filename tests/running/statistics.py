@@ -1,0 +1,128 @@
+"""Every running statistic of the pseudo-labels: how to make it, feed it a batch and read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.functional.probability import class_counts, class_sums, confidence, one_hot, probability
+from sfumato.running.average import ClassPrior, RunningMean
+from sfumato.running.gaussian import RunningGaussian, RunningMoments
+from sfumato.running.status import LearningStatus, PixelStatus
+from sfumato.running.window import WindowMean
+
+CLASSES, SAMPLES = 5, 60
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one batch offers: probabilities (N, C, *S), valid (N, *S), index (N,)."""
+
+    p: Tensor
+    valid: Tensor
+    index: Tensor
+
+    def part(self, k: int, of: int) -> Seen:
+        n = len(self.index) // of
+        rows = slice(k * n, (k + 1) * n)
+        return Seen(self.p[rows], self.valid[rows], self.index[rows])
+
+
+def batches(count: int, size: int = 8, *, space: tuple[int, ...] = (), seed: int = 0) -> list[Seen]:
+    """Batches with ignored entries, repeated samples, and now and then no valid entry at all."""
+    draw = torch.Generator().manual_seed(seed)
+    out = []
+    for k in range(count):
+        p = probability(torch.randn((size, CLASSES, *space), generator=draw) * 3)
+        valid = (torch.rand((size, *space), generator=draw) < (0.0 if k == 3 else 0.8)).float()
+        out.append(Seen(p, valid, torch.randint(SAMPLES // 4, (size,), generator=draw)))
+    return out
+
+
+@dataclass(frozen=True)
+class Kind:
+    build: Callable[[], nn.Module]
+    observe: Callable[[nn.Module, Seen], None]
+    read: Callable[[nn.Module], Tensor]
+
+
+def _mean_top(m, b):
+    m.observe((confidence(b.p)[0] * b.valid).sum(), b.valid.sum())
+
+
+def _class_sums(m, b):
+    m.observe(class_sums(b.p, b.valid), b.valid.sum())
+
+
+def _per_class(m, b):
+    """The mean confidence among the predictions of each class: many batches lack a class."""
+    top, label = confidence(b.p)
+    sums = class_sums(one_hot(label, CLASSES) * top.unsqueeze(1), b.valid)
+    m.observe(sums, class_counts(label, CLASSES, b.valid))
+
+
+def _prior(m, b):
+    m.observe(b.p, b.valid)
+
+
+def _top(m, b):
+    m.observe(confidence(b.p)[0], b.valid)
+
+
+def _status(m, b):
+    top, label = confidence(b.p)
+    m.observe(b.index, label, (top > 0.6) & (b.valid > 0))
+
+
+def _value(m):
+    return m.value
+
+
+def _moments(m):
+    return torch.stack([m.mean, m.std])
+
+
+def _gaussian(m):
+    return torch.stack([m.mean, m.variance])
+
+
+UNIFORM = torch.full((CLASSES,), 1 / CLASSES)
+KINDS: dict[str, Kind] = {
+    **{
+        f"RunningMean-{init}": Kind(lambda init=init: RunningMean(0.3, momentum=0.9, init=init), _mean_top, _value)
+        for init in ("first", "given", "debiased")
+    },
+    **{
+        f"RunningMean-classes-{init}": Kind(
+            lambda init=init: RunningMean(UNIFORM, momentum=0.9, init=init), _per_class, _value
+        )
+        for init in ("first", "given", "debiased")
+    },
+    **{
+        f"ClassPrior-{init}": Kind(lambda init=init: ClassPrior(CLASSES, momentum=0.9, init=init), _prior, _value)
+        for init in ("first", "uniform", "debiased")
+    },
+    **{
+        f"WindowMean-{init}": Kind(lambda init=init: WindowMean(UNIFORM, length=3, init=init), _class_sums, _value)
+        for init in ("first", "given")
+    },
+    **{
+        f"RunningMoments-{init}": Kind(lambda init=init: RunningMoments(momentum=0.9, init=init), _top, _moments)
+        for init in ("first", "debiased")
+    },
+    **{
+        f"RunningGaussian-{estimate}": Kind(
+            lambda estimate=estimate: RunningGaussian(0.2, momentum=0.9, estimate=estimate), _top, _gaussian
+        )
+        for estimate in ("unbiased", "population")
+    },
+    "LearningStatus": Kind(lambda: LearningStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
+    "PixelStatus": Kind(lambda: PixelStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
+}
+
+
+def space_of(name: str) -> tuple[int, ...]:
+    return (3, 2) if name == "PixelStatus" else ()
