@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -137,21 +137,21 @@ def reliability(bins: Reliability, other: Reliability | None, colour: str, *, pr
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         axes = figure.add_axes((42 / width, 104 / height, (width - 56) / width, (height - 116) / height))
         below = figure.add_axes((42 / width, 34 / height, (width - 56) / width, 54 / height))
-        size = len(bins.count)
-        centre, wide = (np.arange(size) + 0.5) / size, 0.86 / size
+        centre, wide = (np.arange(len(bins.count)) + 0.5) / len(bins.count), 0.86 / len(bins.count)
         axes.plot([0, 1], [0, 1], color=light("muted"), lw=0.9, ls=(0, (1, 2.5)), zorder=1)
         strength = 0.25 + 0.6 * np.minimum(1.0, bins.count / 20)
-        for place in np.flatnonzero(bins.count):
-            x, top, stated = centre[place], bins.accuracy[place], bins.confidence[place]
-            axes.bar(x, top, wide, color=light(colour), alpha=float(strength[place]), linewidth=0, zorder=2)
-            axes.plot([x - wide / 2, x + wide / 2], [stated, stated], color=light("ink"), lw=1.3, zorder=4)
-            axes.plot([x, x], sorted((top, stated)), color=light("ink"), lw=0.7, alpha=0.6, zorder=3)
+        held = np.flatnonzero(bins.count)
+        x, top, stated = centre[held], bins.accuracy[held], bins.confidence[held]
+        fills = [to_rgba(light(colour), float(alpha)) for alpha in strength[held]]
+        axes.bar(x, top, wide, color=fills, linewidth=0, zorder=2)
+        axes.hlines(stated, x - wide / 2, x + wide / 2, color=light("ink"), lw=1.3, zorder=4)
+        axes.vlines(x, top, stated, color=light("ink"), lw=0.7, alpha=0.6, zorder=3)
         if other is not None:
-            for place in np.flatnonzero(other.count):
-                at = other.confidence[place], other.accuracy[place]
-                seen = min(1.0, 0.25 + other.count[place] / 20)
-                axes.plot(*at, "o", color=light("paper"), ms=7.0, mew=0, zorder=5, alpha=seen)
-                axes.plot(*at, "o", color=light("base"), ms=4.6, mew=0, zorder=6, alpha=seen)
+            held = np.flatnonzero(other.count)
+            seen = np.minimum(1.0, 0.25 + other.count[held] / 20)
+            for size, name in ((49, "paper"), (21, "base")):
+                fills = [to_rgba(light(name), float(alpha)) for alpha in seen]
+                axes.scatter(other.confidence[held], other.accuracy[held], s=size, c=fills, linewidths=0, zorder=5)
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.xaxis.set_major_formatter(_PERCENT)
