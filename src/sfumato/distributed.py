@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def active() -> bool:
@@ -75,6 +79,15 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     if not active():
         return flag
     return bool(sum_over_ranks(torch.tensor(float(flag), device=device)).item())
+
+
+def from_first(value: T) -> T:
+    """The first rank's `value`, on every rank."""
+    if not active():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 def barrier() -> None:
