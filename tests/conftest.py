@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.ranks import Ranks
+
+torch.set_num_threads(1)  # the tensors are small: two threads would wait for each other
 
 Arrays = dict[str, np.ndarray]
 

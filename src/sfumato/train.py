@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from sfumato import checkpoint, distributed
 from sfumato.batches import BatchMaker, TrainData
-from sfumato.collapse import diagnose, starved
+from sfumato.collapse import Collapse, diagnose, starved
 from sfumato.console import Reporter
 from sfumato.errors import CollapseError
 from sfumato.evaluate import evaluate, predict
@@ -99,7 +100,8 @@ def train(
     watch, ranks = _Stopwatch(memory), distributed.active()
     nets.student.train()
 
-    with Reporter(type(method).__name__, config.steps, start=start, quiet=quiet) as reporter, StopRequest() as stop:
+    reporter = Reporter(type(method).__name__, config.steps, start=start, quiet=quiet)
+    with closing(log), closing(batches), reporter, StopRequest() as stop:
         for message in skipped:
             reporter.warn(message)
         for step in range(start, config.steps):
@@ -137,17 +139,18 @@ def train(
                 method.calibrate(HeldOut(logits, labels, torch.ones_like(labels, dtype=torch.float32)))
                 found = evaluate(logits, labels, classes=data.table.classes)
                 memory.consider(done, found, nets.evaluation)
-                record = {f"val/{key}": value for key, value in found.items()}
-                log.write(done, record)
-                reporter.record(done, record)
-                _judge(logits, labels, histogram, data, progress, memory, reporter, config)
+                scores = {f"val/{key}": value for key, value in found.items()}
+                log.write(done, scores)
+                reporter.record(done, scores)
+                if "pl/coverage" in record and progress.fraction >= JUDGED_AFTER:
+                    coverage = record["pl/coverage"]
+                    collapse = diagnose(logits, labels, histogram.cpu(), data.table.classes, coverage=coverage)
+                    _warn_of_collapse(collapse, done, memory, reporter, stop=config.on_collapse == "stop")
             if last or stopping or done % config.save_every == 0:
                 watch.stop()
                 state.save(checkpoints, done, keep=config.keep)
             if stopping and not last:
                 raise Interrupted(_how_to_continue(folder, done, config.steps))
-    batches.close()
-    log.close()
     watch.stop()
     return Result(
         nets, accelerator.device, log.history, memory.val, memory.best_step, memory.best_state or None,
@@ -234,28 +237,16 @@ def _warn_if_idle(record: dict[str, float], progress: Progress, memory: Memory, 
         reporter.warn(message)
 
 
-def _judge(
-    logits: Tensor,
-    labels: Tensor,
-    histogram: Tensor,
-    data: TrainData,
-    progress: Progress,
-    memory: Memory,
-    reporter: Reporter,
-    config: TrainConfig,
-) -> None:
-    """Warn, or stop, when pseudo-labels collapse; a later evaluation that finds nothing takes it back."""
-    if float(histogram.sum()) == 0 or progress.fraction < JUDGED_AFTER:
-        return
-    found = diagnose(logits, labels, histogram.cpu(), data.table.classes)
-    fresh = memory.collapse is None
-    memory.collapse = None if found is None else {"step": progress.step + 1, "reason": found.reason}
+def _warn_of_collapse(found: Collapse | None, step: int, memory: Memory, reporter: Reporter, *, stop: bool) -> None:
+    """Say so when pseudo-labels collapse; a later evaluation that finds nothing takes it back."""
+    begins = memory.collapse is None
+    memory.collapse = None if found is None else {"step": step, "reason": found.reason}
     if found is None:
         return
-    message = f"step {progress.step + 1}: {found.reason}"
-    if config.on_collapse == "stop":
+    message = f"step {step}: {found.reason}"
+    if stop:
         raise CollapseError(f"Stopped at {message}")
-    if fresh:
+    if begins:
         memory.warnings.append(message)
         reporter.warn(message)
 

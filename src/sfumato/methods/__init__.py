@@ -101,7 +101,8 @@ class Description:
     name: str
     paper: str
     equations: str
-    summary: str
+    about: str  # the head of the method's file: the paper, its formulas, what is chosen where they leave room
+    summary: str  # of the constructor, with its arguments
     defaults: dict[str, object]
     views: ViewSpec
 
@@ -113,6 +114,7 @@ def describe(name: str) -> Description:
         name=name,
         paper=line.paper,
         equations=line.equations,
+        about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
         views=build(name, Facts(num_classes=2, num_unlabeled=1)).views,
