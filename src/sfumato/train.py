@@ -100,7 +100,8 @@ def train(
     watch, ranks = _Stopwatch(memory), distributed.active()
     nets.student.train()
 
-    reporter = Reporter(type(method).__name__, config.steps, start=start, quiet=quiet)
+    title = str((identity or {}).get("method.name", type(method).__name__))
+    reporter = Reporter(title, config.steps, start=start, quiet=quiet)
     with closing(log), closing(batches), reporter, StopRequest() as stop:
         for message in skipped:
             reporter.warn(message)
