@@ -119,6 +119,12 @@ def test_a_still_image_is_not_animated() -> None:
     assert not read_header(encoded(picture(0), "GIF")).animated
 
 
+def test_a_photo_with_a_preview_is_not_animated(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[picture(1)])
+    assert not read_header(tmp_path / "phone.jpg").animated
+    assert decode(tmp_path / "phone.jpg", 8, 3).shape == (3, 8, 8)
+
+
 def broken_files(folder: Path) -> dict[str, Path]:
     whole = {"jpg": encoded(picture(3, (64, 64)), "JPEG"), "png": encoded(picture(3, (64, 64)))}
     flipped = bytearray(whole["png"])

@@ -42,6 +42,7 @@ def test_class_folders_with_unlabeled(name: str, tmp_path: Path) -> None:
         **{f"{name}/{number}.png": "" for number in range(3)},
     }
     assert set(table.split) == {""}
+    assert repr(table) == f"Table({str(tmp_path)!r}: 6 images 3x224x224, 3 labelled, 2 classes)"
     assert table.layout == "class folders"
 
 

@@ -21,7 +21,7 @@ DEFAULT_SIZE = 224
 NATIVE_SIZE_LIMIT = 64  # images that are all of one size up to this are used as they are
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """N images with what is known about them."""
 
@@ -44,6 +44,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __repr__(self) -> str:
+        shape = f"{self.images.channels}x{self.images.image_size}x{self.images.image_size}"
+        labeled = int((self.labels >= 0).sum())
+        return f"Table({self.source!r}: {len(self)} images {shape}, {labeled} labelled, {len(self.classes)} classes)"
 
 
 def load_table(
