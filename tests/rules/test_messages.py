@@ -9,6 +9,7 @@ from sfumato.rules import (
     FixedThreshold,
     RelativeThreshold,
     SelfAdaptiveThreshold,
+    Sharpen,
     Sharpened,
     TruncatedGaussian,
 )
@@ -18,6 +19,11 @@ WRONG = {
     "RelativeThreshold(threshold=-1): expected a probability": lambda: RelativeThreshold(-1),
     "ClassCurriculum(threshold=2): expected a probability": lambda: ClassCurriculum(3, 5, threshold=2),
     "Sharpened(temperature=0): expected a number above 0": lambda: Sharpened(0),
+    "Sharpen(temperature=-1): expected a number above 0": lambda: Sharpen(-1),
+    "SelfAdaptiveThreshold(quantile=80): expected a number between 0 and 1": lambda: SelfAdaptiveThreshold(
+        3, quantile=80
+    ),
+    "momentum=1.0: expected at least 0 and below 1": lambda: TruncatedGaussian(3, momentum=1.0),
     "EntropyGate(entropy_range=(0.9, 0.2)): expected 0 <= low <= high <= 1": lambda: EntropyGate(
         entropy_range=(0.9, 0.2)
     ),

@@ -23,12 +23,22 @@ class NoRefinement(Refiner):
         return p
 
 
+def checked_temperature(owner: str, temperature: float) -> float:
+    if temperature <= 0:
+        raise UsageError(f"{owner}(temperature={temperature}): expected a number above 0; 1 changes nothing.")
+    return temperature
+
+
 class Sharpen(Refiner):
-    """p^(1/T) before weighing; as a target only, see `Sharpened`."""
+    """p^(1/T) before weighing; as a target only, see `Sharpened`.
+
+    Raises:
+        UsageError: the temperature is not positive.
+    """
 
     def __init__(self, temperature: float = 0.5) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature = checked_temperature("Sharpen", temperature)
 
     def forward(self, p: Tensor) -> Tensor:
         return sharpen(p, self.temperature)

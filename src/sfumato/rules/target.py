@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sfumato.errors import UsageError
 from sfumato.functional.refine import sharpen
 from sfumato.rules.base import Targeter
+from sfumato.rules.refine import checked_temperature
 
 
 class Hard(Targeter):
@@ -32,9 +32,7 @@ class Sharpened(Targeter):
 
     def __init__(self, temperature: float = 0.5) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UsageError(f"Sharpened(temperature={temperature}): expected a number above 0; 1 changes nothing.")
-        self.temperature = temperature
+        self.temperature = checked_temperature("Sharpened", temperature)
 
     def forward(self, p: Tensor) -> Tensor:
         return sharpen(p, self.temperature)

@@ -111,6 +111,9 @@ class SelfAdaptiveThreshold(Weigher):
     ) -> None:
         super().__init__()
         check_choice("SelfAdaptiveThreshold", "init", init, ("uniform", "first"))
+        for key, value in (("quantile", quantile), ("ceiling", ceiling)):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise UsageError(f"SelfAdaptiveThreshold({key}={value}): expected a number between 0 and 1, or None.")
         self.quantile, self.ceiling = quantile, ceiling
         self.level = RunningMean(1.0 / num_classes, momentum=momentum, init="first" if init == "first" else "given")
         self.prior = ClassPrior(num_classes, momentum=momentum, init="first" if init == "first" else "uniform")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.distributed import sum_over_ranks
+from sfumato.errors import UsageError
 
 Init = Literal["first", "given", "debiased"]
 
@@ -24,6 +25,9 @@ class RunningMean(nn.Module):
     Merge rule: sums and counts are added over ranks before the update, so k ranks of B / k equal one rank of B.
     A batch without a valid entry changes nothing; with a count per class, neither does one without that class.
     Buffers: `average`, and `batches`, how often each entry of it was seen.
+
+    Raises:
+        UsageError: a momentum that is no weight of the old value.
     """
 
     average: Tensor
@@ -32,6 +36,8 @@ class RunningMean(nn.Module):
 
     def __init__(self, start: float | Tensor, *, momentum: float = 0.999, init: Init = "first") -> None:
         super().__init__()
+        if not 0.0 <= momentum < 1.0:
+            raise UsageError(f"momentum={momentum}: expected at least 0 and below 1; 0.999 remembers 1,000 batches.")
         first = torch.as_tensor(start, dtype=torch.float32)
         self.momentum, self.init = momentum, init
         self.register_buffer("start", first.clone(), persistent=False)
