@@ -76,21 +76,21 @@ class EvaluateSection(Section):
     batch: Annotated[int, Field(ge=1)] = 256  # images at a time; changes no result
 
 
-def parse_seeds(value: object) -> object:
-    """0:3 is 0, 1, 2; 0,4,7 is what it says; a number is that seed alone."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    if not isinstance(value, str):
-        return value
-    if match := re.fullmatch(r"(\d+):(\d+)", value):
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """0:3 is 0, 1, 2; 0,4,7 is what it says; 5 is that seed alone. Raises ValueError."""
+    if match := re.fullmatch(r"(\d+):(\d+)", text):
         seeds = tuple(range(int(match[1]), int(match[2])))
-    elif re.fullmatch(r"\d+(,\d+)*", value):
-        seeds = tuple(int(part) for part in value.split(","))
+    elif re.fullmatch(r"\d+(,\d+)*", text):
+        seeds = tuple(int(part) for part in text.split(","))
     else:
         raise ValueError("expected seeds as 0:3 (which is 0, 1, 2), 0,4,7 or 5")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError("expected at least one seed, and none twice")
     return seeds
+
+
+def _seeds(value: object) -> object:
+    return parse_seeds(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
 class Config(Section):
@@ -99,7 +99,7 @@ class Config(Section):
     name: str | None = None
     recipe: str | None = DEFAULT_RECIPE
     seed: Annotated[int, Field(ge=0)] = 0
-    seeds: Annotated[tuple[int, ...] | None, BeforeValidator(parse_seeds)] = None
+    seeds: Annotated[tuple[int, ...] | None, BeforeValidator(_seeds)] = None
     baseline: bool = True
     data: DataSection = DataSection()
     method: MethodSection = MethodSection()

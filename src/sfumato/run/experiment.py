@@ -21,6 +21,7 @@ from sfumato.report import write_report
 from sfumato.run import files, judge, prepare
 from sfumato.run.part import Say, open_part, run_part
 from sfumato.run.ranks import decided_by_first, is_first, together
+from sfumato.run.table import Row, row
 from sfumato.train import Interrupted
 
 FALLBACK = (
@@ -45,13 +46,31 @@ class Summary:
         found = [run["collapse"] for run in self.runs.get(self.method, []) if run["collapse"]]
         return f"step {found[0]['step']}: {found[0]['reason']}" if found else None
 
+    def rows(self) -> list[Row]:
+        return [row(name, runs) for name, runs in self.runs.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            "method": self.method,
+            "runs": self.runs,
+            "verdict": self.verdict and files.plain(self.verdict),
+            "report": self.report and str(self.report),
+        }
+
     def add(self, name: str, folder: Path, metrics: dict[str, Any]) -> None:
         self.runs.setdefault(name, []).append(metrics)
         self.folders.setdefault(name, []).append(folder)
 
 
 def experiment(
-    config: Config, *, out: Path | None = None, resume: Path | None = None, say: Say = print, quiet: bool = False
+    config: Config,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    say: Say = print,
+    quiet: bool = False,
+    report: bool = True,
 ) -> Summary:
     """Run it all in a new folder, or go on in the folder `resume`, whose finished parts are passed over.
 
@@ -61,6 +80,7 @@ def experiment(
         resume: the folder of an earlier run.
         say: told one line at a time.
         quiet: no progress of single steps.
+        report: write report.html at the end.
 
     Raises:
         DataError: data that cannot be used, or `out` exists.
@@ -69,9 +89,10 @@ def experiment(
     """
     with together():
         say = say if is_first() else _silence
-        config = prepare.located(config)
+        if out is not None:
+            files.refuse_taken(out)  # before anything that takes time
         table = prepare.open_table(config)
-        config = prepare.settled(config, table)
+        config = prepare.settled(prepare.located(config), table)
         if resume is None:
             for note in rehearse(config, table).notes:
                 say(f"note: {note}")
@@ -79,7 +100,11 @@ def experiment(
         folder = resume or Path(decided_by_first(lambda: str(files.claim(out, name))))
         say(f"{'Continuing' if resume else 'Writing to'} {folder}")
         with _stoppable(folder):
-            return _all_seeds(config, table, folder, say, quiet)
+            summary = _all_seeds(config, table, folder, say, quiet)
+            if report and is_first():
+                summary.report = _report(folder, table, say)
+            distributed.barrier()
+            return summary
 
 
 def reopened(folder: Path, overrides: Sequence[str] = ()) -> Config:
@@ -111,6 +136,16 @@ def rehearse(config: Config, table: Table) -> Splits:
     return splits
 
 
+def rehearsal(config: Config) -> str:
+    """What a run of these settings would be: all of them as YAML, and what they make of the data as comments."""
+    table = prepare.open_table(config)
+    config = prepare.settled(prepare.located(config), table)
+    splits = rehearse(config, table)
+    parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("labeled", "unlabeled", "val", "test"))
+    lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *splits.notes]
+    return "".join(f"# {line}\n" for line in lines) + dump(config)
+
+
 def _all_seeds(config: Config, table: Table, folder: Path, say: Say, quiet: bool) -> Summary:
     summary = Summary(folder)
     if config.seeds is None:
@@ -121,9 +156,6 @@ def _all_seeds(config: Config, table: Table, folder: Path, say: Say, quiet: bool
         for seed in config.seeds:
             _one_seed(config.with_seed(seed), table, folder / f"seed-{seed}", summary, say, quiet)
         summary.verdict = _verdict(summary, folder)
-    if is_first():
-        summary.report = _report(folder, table, say)
-    distributed.barrier()
     return summary
 
 

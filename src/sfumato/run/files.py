@@ -80,22 +80,24 @@ def metrics_of(folder: Path) -> dict[str, Any] | None:
     return read_json(path, "Delete it and resume the run to write it anew.") if path.exists() else None
 
 
-def claim(out: Path | None, name: str, *, verb: str = "train") -> Path:
-    """A folder for a new run: `out`, or else runs/NAME, or NAME-2 and so on where that is taken.
-
-    Raises DataError when `out` holds something: nothing is overwritten.
-    """
+def claim(out: Path | None, name: str) -> Path:
+    """A folder for a new run: `out`, or else runs/NAME, or NAME-2 and so on where that is taken."""
     if out is None:
         return _first_free(Path("runs") / name)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        again = (
-            f"Continue it with: sfumato {verb} --resume {shlex.quote(str(out))}, or"
-            if (out / CONFIG).exists()
-            else "Please"
-        )
-        raise DataError(f"{out} exists already, and nothing is overwritten. {again} give a new folder with -o.")
+    refuse_taken(out)
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises DataError when `out` holds something: nothing is overwritten."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        again = f"Continue it with: sfumato train --resume {shlex.quote(str(out))}, or give" if is_run(out) else "Give"
+        raise DataError(f"{out} exists already, and nothing is overwritten. {again} another folder with -o.")
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / CONFIG).exists()
 
 
 def _first_free(base: Path) -> Path:
@@ -129,7 +131,7 @@ def one_run(folder: Path, needed: Sequence[str] = (METRICS,)) -> Path:
     for name in needed:
         if not (folder / name).is_file():
             told = f"sfumato train --resume {shlex.quote(str(folder))} ends it"
-            known = (folder / CONFIG).exists()
+            known = is_run(folder)
             raise DataError(
                 f"{folder}: {name} is missing. "
                 + (f"The run has not ended: {told}." if known else "It is no folder of a run.")

@@ -23,6 +23,9 @@ class Row:
     seconds: Values
     collapsed: bool
 
+    def as_json(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
     def cells(self) -> list[str]:
         """Accuracy, ECE, ECE after scaling, NLL, seconds."""
         return [

@@ -1,0 +1,148 @@
+"""The demo: five methods on few labels, each run a process of its own, then table, verdicts and report.
+
+Every process computes on one thread, so that results do not depend on how many run at a time. A demo that was stopped
+goes on where it was: finished runs are kept, the others resumed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.data import Table, load_table
+from sfumato.errors import DataError, UsageError, nearest
+from sfumato.methods import METHODS
+from sfumato.report import write_report
+from sfumato.run import files, prepare
+from sfumato.run.judge import judge
+from sfumato.run.part import Say
+from sfumato.run.pool import Job, run_all
+from sfumato.run.table import Row, row
+from sfumato.train import TrainConfig
+
+METHODS_SHOWN = ("supervised", "supervised_strong", "fixmatch", "uncertainty_weighted", "uncertainty_weighted_flat")
+SETTINGS = "demo.json"
+FULL = ("data.source=mnist5k", "data.val=500")
+SHORT_STEPS = 60
+SHORT = ("data.source=digits", "data.val=200", f"train.steps={SHORT_STEPS}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """labels: in all, evenly over ten classes. short: 8 px digits and 60 steps, to see that all works."""
+
+    labels: int = 40
+    seeds: tuple[int, ...] = (0,)
+    methods: tuple[str, ...] = METHODS_SHOWN
+    short: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.methods:
+            if name not in METHODS:
+                raise UsageError(f"method '{name}' is unknown.{nearest(name, METHODS)} `sfumato methods` lists them.")
+
+    @property
+    def source(self) -> str:
+        return "digits" if self.short else "mnist5k"
+
+    def arguments(self) -> list[str]:
+        """Of `sfumato train`, the same for every run. What is tuned in the recipe was tuned on validation images."""
+        return [*(SHORT if self.short else FULL), f"data.labels={self.labels}", "recipe=quick"]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"labels": self.labels, "seeds": list(self.seeds), "methods": list(self.methods), "short": self.short}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The result: one row a method, one verdict for each method that uses unlabelled images."""
+
+    folder: Path
+    rows: list[Row]
+    verdicts: dict[str, dict[str, Any]]
+    report: Path
+
+
+def demo(plan: Plan, *, out: Path | None = None, say: Say = print, progress: bool = True) -> Shown:
+    """Run what is missing and show all of it.
+
+    Raises:
+        UsageError: the data's package is not installed.
+        DataError: `out` holds something else.
+        CollapseError: a loss was not finite.
+        Interrupted: Ctrl-C or SIGTERM; the runs are saved.
+    """
+    table = load_table(plan.source)  # also fills the cache, which the processes share
+    folder = _folder(plan, out)
+    files.write_json(folder / SETTINGS, plan.as_json())
+    jobs = [_job(folder, method, seed, plan) for seed in plan.seeds for method in _longest_first(plan.methods)]
+    say(f"{len(jobs)} runs in {folder}, {plan.labels} labels each; finished ones are kept")
+    again = " ".join(["sfumato demo", *_flags(plan), f"-o {shlex.quote(str(folder))}"])
+    run_all(jobs, folder / "logs", say=say, progress=progress, again=again)
+    return _shown(plan, folder, table)
+
+
+def _folder(plan: Plan, out: Path | None) -> Path:
+    """A new one, or that of the same demo begun before."""
+    if out is not None:
+        begun = _begun(out)
+        if begun is None:
+            return files.claim(out, "")
+        differ = [key for key in ("labels", "short") if begun.get(key) != plan.as_json()[key]]
+        if differ:
+            told = ", ".join(f"{key}={begun.get(key)}" for key in differ)
+            raise DataError(f"{out} holds a demo with {told}. Go on with that, or give another folder with -o.")
+        return out
+    name, number = "demo-short" if plan.short else "demo", 1
+    while True:
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not path.exists() or _begun(path) == plan.as_json():
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        number += 1
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    path = folder / SETTINGS
+    return files.read_json(path, "Give another folder with -o.") if path.exists() else None
+
+
+def _longest_first(methods: Sequence[str]) -> list[str]:
+    """Labels-only runs are a third as long: last, they fill the gaps."""
+    return sorted(methods, key=lambda name: not prepare.uses_unlabeled(name))
+
+
+def _job(folder: Path, method: str, seed: int, plan: Plan) -> Job:
+    return Job(
+        name=f"{method}, seed {seed}",
+        folder=folder / method / f"seed-{seed}",
+        arguments=[f"method={method}", f"seed={seed}", *plan.arguments()],
+        steps=SHORT_STEPS if plan.short else TrainConfig().steps,
+    )
+
+
+def _flags(plan: Plan) -> list[str]:
+    flags = [f"--labels {plan.labels}", f"--seeds {','.join(map(str, plan.seeds))}"]
+    if plan.methods != METHODS_SHOWN:
+        flags.append(f"--methods {','.join(plan.methods)}")
+    return [*flags, "--short"] if plan.short else flags
+
+
+def _shown(plan: Plan, folder: Path, table: Table) -> Shown:
+    folders = {name: [folder / name / f"seed-{seed}" for seed in plan.seeds] for name in plan.methods}
+    metrics = {name: [files.metrics_of(path) or {} for path in paths] for name, paths in folders.items()}
+    rows = [row(name, metrics[name]) for name in plan.methods]
+    fair = prepare.FAIR_BASELINE
+    rivals = [name for name in plan.methods if prepare.uses_unlabeled(name)] if fair in folders else []
+    verdicts = {name: judge(folders[name], folders[fair], name=name, against=fair) for name in rivals}
+    for name, verdict in verdicts.items():
+        files.write_json(folder / name / files.VERDICT, verdict)
+    if verdicts:  # of the whole folder: the method that validation images would choose
+        chosen = max(rivals, key=lambda name: sum(run["val"]["acc"] for run in metrics[name]))
+        files.write_json(folder / files.VERDICT, verdicts[chosen])
+    files.write_json(folder / "table.json", {**plan.as_json(), "rows": [one.as_json() for one in rows]})
+    report = write_report(folder, images=lambda wanted: table.images.load(wanted).numpy())
+    return Shown(folder, rows, verdicts, report)

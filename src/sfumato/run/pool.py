@@ -1,0 +1,165 @@
+"""Several runs at a time, each `sfumato train` in a process of its own, stopped and continued together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sfumato.errors import CollapseError, DataError, SfumatoError, UsageError
+from sfumato.run import files
+from sfumato.run.part import Say
+from sfumato.run.table import one_line
+from sfumato.train import Interrupted
+
+MOST = 8  # processes
+POLL = 0.2  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and its arguments for `sfumato train`."""
+
+    name: str
+    folder: Path
+    arguments: list[str]
+    steps: int
+
+    @property
+    def log_name(self) -> str:
+        return f"{self.name.replace(', ', '-').replace(' ', '-')}.txt"
+
+    def command(self) -> list[str]:
+        begun = (self.folder / files.CONFIG).exists()
+        start = ["--resume", str(self.folder)] if begun else [*self.arguments, "--no-baseline", "-o", str(self.folder)]
+        return [sys.executable, "-m", "sfumato", "train", "--quiet", "--no-report", *start]
+
+    def step(self) -> int:
+        """The last step that it logged."""
+        try:
+            lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            return int(json.loads(lines[-1])["step"])
+        except (OSError, ValueError, KeyError, IndexError):
+            return 0
+
+
+@dataclass
+class Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+Show = Callable[[Sequence[Running]], None]
+
+
+def run_all(jobs: Sequence[Job], logs: Path, *, say: Say, progress: bool, again: str) -> None:
+    """Run the jobs that have not ended, as many at a time as there are cores. `again` is the command to go on with.
+
+    Raises what a run would have raised, once the others have stopped; Interrupted after Ctrl-C or SIGTERM.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = [job for job in jobs if files.metrics_of(job.folder) is None]
+    running: list[Running] = []
+    with _bars(progress) as show, _sigterm_as_interrupt():
+        try:
+            while waiting or running:
+                while waiting and len(running) < _cores():
+                    running.append(_start(waiting.pop(0), logs))
+                time.sleep(POLL)
+                show(running)
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    _finish(one, say)
+        except KeyboardInterrupt:
+            _stop(running)
+            raise Interrupted(f"Interrupted; every run is saved. Continue with: {again}") from None
+        except BaseException:
+            _stop(running)
+            raise
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST)
+
+
+def _start(job: Job, logs: Path) -> Running:
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    log = logs / job.log_name
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            job.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=os.environ | threads
+        )
+    return Running(job, process, log)
+
+
+def _finish(one: Running, say: Say) -> None:
+    """Tell how it went. A run that ended with collapsed pseudo-labels is a result, not a failure."""
+    metrics = files.metrics_of(one.job.folder)
+    code = one.process.returncode
+    if metrics is not None and code in (0, CollapseError.exit_code):
+        warning = "; its pseudo-labels were collapsed at the end" if metrics["collapse"] else ""
+        say(f"{one.job.name}: {one_line(metrics)}{warning}")
+        return
+    if code in (Interrupted("").code, -signal.SIGINT):
+        raise KeyboardInterrupt
+    kinds: dict[int, type[SfumatoError]] = {kind.exit_code: kind for kind in (UsageError, DataError, CollapseError)}
+    tail = "\n".join(one.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
+    command = shlex.join(["sfumato", *one.job.command()[3:]])
+    raise kinds.get(code, DataError)(f"{one.job.name} stopped with exit code {code}: {command}\n{tail}")
+
+
+def _stop(running: Sequence[Running]) -> None:
+    """Ask all to save and stop, and wait until they have."""
+    for one in running:
+        if one.process.poll() is None:
+            one.process.terminate()
+    for one in running:
+        one.process.wait()
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _bars(wanted: bool) -> Iterator[Show]:
+    """One bar a running process, on a terminal; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not wanted or not console.is_terminal:
+        yield lambda running: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True) as bars:
+
+        def show(running: Sequence[Running]) -> None:
+            for one in running:
+                if one.job.name not in tasks:
+                    tasks[one.job.name] = bars.add_task(one.job.name, total=one.job.steps)
+                bars.update(tasks[one.job.name], completed=one.job.step())
+            for name in tasks.keys() - {one.job.name for one in running}:
+                bars.update(tasks[name], visible=False)
+
+        yield show
