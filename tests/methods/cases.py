@@ -1,0 +1,86 @@
+"""A method on a task, and what the laws of methods are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.forward import Layout, Nets
+from sfumato.methods import METHODS, Facts, Method, build
+from sfumato.teacher import Ema
+from sfumato.types import Batch, Losses, Progress
+from tests.methods.problems import SAMPLES, Echo, Task, logits_batch
+
+CLASSES = 5
+
+
+STEPS = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method, and the task to try it on."""
+
+    name: str
+    make: Callable[[Facts, Mapping[str, object]], Method]
+    task: Task
+    builder: Callable[..., Method] | None = None  # whose keyword-only parameters are the options
+
+    def method(self, classes: int = CLASSES, **options: object) -> Method:
+        return self.make(Facts(classes, SAMPLES, self.task.dense), options)
+
+    def batches(self, count: int, method: Method, **about: Any) -> list[Batch]:
+        return [logits_batch(self.task, method.views, seed=seed, **about) for seed in range(count)]
+
+
+def registered(name: str, task: Task) -> Case:
+    """An entry of the table of methods."""
+    return Case(name, lambda facts, options: build(name, facts, options), task, METHODS[name].build)
+
+
+def nets_of(student: nn.Module | None = None, *, layout: Layout = "split") -> Nets:
+    student = student or Echo()
+    return Nets(student, Ema(student, momentum=0.5), layout)
+
+
+def steps(method: Method, batches: list[Batch], nets: Nets | None = None, *, start: int = 0) -> list[Losses]:
+    """Steps of the middle of a training, one for each batch."""
+    nets = nets or nets_of()
+    return [method.loss(nets, batch, Progress(start + k, STEPS)) for k, batch in enumerate(batches, 1)]
+
+
+def state(method: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in method.state_dict().items()}
+
+
+def assert_same(got: Mapping[str, Tensor], want: Mapping[str, Tensor], tolerance: float = 0.0) -> None:
+    assert got.keys() == want.keys(), f"{sorted(got)} is not {sorted(want)}"
+    for key, value in got.items():
+        torch.testing.assert_close(
+            value, want[key], rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda m, k=key: f"{k}: {m}"
+        )
+
+
+def values(losses: Losses) -> dict[str, Tensor]:
+    """All that a step returned, without its graph; pseudo-labels apart."""
+    parts = {"supervised": losses.supervised, "unsupervised": losses.unsupervised, **losses.extras}
+    return {key: value.detach().clone() for key, value in parts.items()}
+
+
+def pseudo_of(losses: Losses) -> dict[str, Tensor]:
+    if losses.pseudo is None:
+        return {}
+    return {key: getattr(losses.pseudo, key) for key in ("target", "weight", "valid")}
+
+
+def assert_finite(method: Method, nets: Nets, losses: Losses) -> None:
+    for key, value in {**values(losses), **pseudo_of(losses), **state(method)}.items():
+        assert value.isfinite().all(), f"{key} is not finite: {value}"
+    nets.student.zero_grad()
+    losses.total.backward()
+    for parameter in nets.student.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), "a gradient is not finite"

@@ -1,0 +1,85 @@
+"""The law of options: none is without effect."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from sfumato import distributed
+from sfumato.errors import UsageError
+from tests.methods.cases import (
+    Case,
+    nets_of,
+    pseudo_of,
+    steps,
+    values,
+)
+
+
+def _alternatives(hint: Any, default: Any) -> Iterator[Any]:
+    """Other values that an option may take, as its annotation has it."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    if get_origin(hint) is Literal:
+        yield from (value for value in get_args(hint) if value != default)
+    elif hint is bool:
+        yield not default
+    elif isinstance(default, tuple):
+        for factor in (0.5, 0.25):
+            yield tuple(factor * value for value in default)
+    elif default is None:
+        yield from (0.5, 0.9) if float in kinds else (2,)
+    elif isinstance(default, (int, float)):
+        yield from (type(default)(factor * default) for factor in (0.5, 0.25, 2)) if default else (type(default)(1),)
+    else:
+        raise AssertionError(f"no other value known for an option of type {hint}")
+
+
+def _trace(case: Case, options: dict[str, object]) -> Tensor | None:
+    """What a short run gives with these options, as one vector equal on all ranks; None if they exclude each other."""
+    try:
+        method = case.method(**options)
+    except UsageError:
+        return None
+    run = steps(method, case.batches(3, method), nets_of(layout="concat"))
+    parts = [torch.stack([*values(x).values(), *(v.double().sum() for v in pseudo_of(x).values())]) for x in run]
+    parts.append(torch.tensor([method.views.strong, method.views.labeled_strong, method.views.weak_gradient]))
+    return distributed.sum_over_ranks(torch.cat([part.double() for part in parts]))
+
+
+def every_option_changes_something(case: Case) -> str | None:
+    """Some options act only beside another: a temperature with a soft target, a tail once the mean has moved. One
+    companion at a time is tried.
+    """
+    if case.builder is None:
+        return "options not known"
+    builder = getattr(case.builder, "func", case.builder)
+    hints = get_type_hints(builder)
+    options = {
+        key: list(_alternatives(hints[key], p.default))
+        for key, p in inspect.signature(case.builder).parameters.items()
+        if p.kind is p.KEYWORD_ONLY
+    }
+    if not options:
+        return "no options"
+    tried: dict[str, Tensor | None] = {}
+
+    def outcome(chosen: dict[str, object]) -> Tensor | None:
+        key = repr(sorted(chosen.items()))
+        if key not in tried:
+            tried[key] = _trace(case, chosen)
+        return tried[key]
+
+    for key, others in options.items():
+        companions = [{}, *({other: value} for other in options if other != key for value in options[other])]
+        changes = (_differ(outcome(c), outcome({**c, key: value})) for c in companions for value in others)
+        assert any(changes), f"option {key} changes nothing"
+    return None
+
+
+def _differ(before: Tensor | None, after: Tensor | None) -> bool:
+    return before is not None and after is not None and (len(before) != len(after) or not torch.equal(before, after))

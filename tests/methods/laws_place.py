@@ -1,0 +1,112 @@
+"""Laws of place: ignored entries, warps, and pixels as samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sfumato import distributed
+from sfumato.types import Batch, unwarped
+from tests.methods.cases import (
+    Case,
+    assert_same,
+    nets_of,
+    pseudo_of,
+    state,
+    steps,
+    values,
+)
+from tests.methods.problems import (
+    flip,
+    halve,
+    on_images,
+    with_validity,
+    with_warps,
+)
+
+
+def ignored_entries_weigh_nothing(case: Case) -> None:
+    method, other = case.method(), case.method()
+    for k, plain in enumerate(case.batches(2, method, void=0.4)):
+        batch = on_images(plain, lambda x: x.clone().requires_grad_())
+        (losses,) = steps(method, [batch], nets_of(layout="concat"), start=k)
+        losses.total.backward()
+        marked, rest = batch.labeled, batch.unlabeled
+        views = [(marked.x, marked.valid), (marked.strong, marked.valid), (rest.weak, rest.valid)]
+        views += [(view, rest.valid) for view in rest.strong]
+        for image, valid in views:
+            if image is not None and image.grad is not None:
+                assert (image.grad.movedim(1, -1)[valid == 0] == 0).all(), "gradient at an ignored entry"
+        assert (marked.x.grad.movedim(1, -1)[marked.valid > 0] != 0).any()
+
+        changed = _rewritten(plain)
+        (got,) = steps(other, [changed], nets_of(layout="concat"), start=k)
+        assert_same(values(got), values(losses), 1e-6)
+        kept = rest.valid > 0
+        for key, value in pseudo_of(got).items():
+            a, b = (x.movedim(1, -1) if x.dim() > kept.dim() else x for x in (value, pseudo_of(losses)[key]))
+            torch.testing.assert_close(a[kept], b[kept], rtol=0, atol=1e-6)
+    assert_same(state(other), state(method), 1e-6)
+
+
+def _rewritten(batch: Batch) -> Batch:
+    """Other values at the ignored entries, and another label than 255."""
+    marked, rest = batch.labeled, batch.unlabeled
+
+    def spoil(image: Tensor, valid: Tensor) -> Tensor:
+        out = image.clone()
+        out.movedim(1, -1)[valid == 0] = torch.linspace(-30, 30, image.shape[1])
+        return out
+
+    return Batch(
+        replace(
+            marked,
+            x=spoil(marked.x, marked.valid),
+            y=marked.y.masked_fill(marked.valid == 0, -1),
+            strong=None if marked.strong is None else spoil(marked.strong, marked.valid),
+        ),
+        replace(rest, weak=spoil(rest.weak, rest.valid), strong=tuple(spoil(v, rest.valid) for v in rest.strong)),
+    )
+
+
+def the_warp_carries_the_pseudo_label(case: Case) -> str | None:
+    if not case.method().views.strong:
+        return "no strong view"
+    (batch,) = case.batches(1, case.method())
+
+    def charged(batch: Batch) -> Tensor:
+        (losses,) = steps(case.method(), [batch])
+        return distributed.sum_over_ranks(losses.unsupervised)
+
+    plain = charged(batch)
+    if not case.task.dense:
+        torch.testing.assert_close(charged(with_warps(batch, halve)), plain / 2)
+        return None
+    followed = charged(with_warps(batch, flip, lambda x: x.flip(-1)))
+    ignored = charged(with_warps(batch, unwarped, lambda x: x.flip(-1)))
+    torch.testing.assert_close(followed, plain, rtol=1e-5, atol=1e-6)
+    assert (ignored - plain).abs() > 1e-3 * plain.abs(), "a strong view that was flipped costs the same without a warp"
+    return None
+
+
+def one_pixel_is_one_sample(case: Case) -> str | None:
+    if case.task.dense:
+        return "compared from the other side"
+    images = case.method()
+    pixels = Case(case.name, case.make, replace(case.task, space=(1, 1))).method()
+
+    def widened(batch: Batch) -> Batch:
+        marked, rest = batch.labeled, batch.unlabeled
+        wide = on_images(batch, lambda x: x[..., None, None])
+        wide = with_validity(wide, marked.valid[..., None, None], rest.valid[..., None, None])
+        return replace(wide, labeled=replace(wide.labeled, y=marked.y[..., None, None]))
+
+    batches = case.batches(3, images)
+    batches = [with_validity(b, b.labeled.valid, torch.ones_like(b.unlabeled.valid)) for b in batches]
+    for batch, k in zip(batches, range(3), strict=True):
+        (want,), (got,) = steps(images, [batch], start=k), steps(pixels, [widened(batch)], start=k)
+        assert_same(values(got), values(want), 1e-5)
+        assert_same({key: v.squeeze((-1, -2)) for key, v in pseudo_of(got).items()}, pseudo_of(want), 1e-6)
+    return None

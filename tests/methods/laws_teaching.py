@@ -1,0 +1,100 @@
+"""Laws of what a method teaches, and through which view."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sfumato import distributed
+from sfumato.types import Losses, Progress
+from tests.methods.cases import (
+    CLASSES,
+    STEPS,
+    Case,
+    assert_finite,
+    nets_of,
+    pseudo_of,
+    steps,
+    values,
+)
+from tests.methods.problems import (
+    Tiny,
+    image_batch,
+    on_images,
+)
+
+
+def losses_are_finite_and_teach_the_student(case: Case) -> None:
+    for layout in ("split", "concat"):
+        method = case.method(3)
+        nets = nets_of(Tiny(3, dense=case.task.dense), layout=layout)
+        for step in (0, STEPS // 2, STEPS - 1):
+            losses = method.loss(nets, image_batch(case.task, method.views), Progress(step, STEPS))
+            assert_finite(method, nets, losses)
+            for value in values(losses).values():
+                assert value.shape == (), "a loss is a scalar"
+        torch.testing.assert_close(losses.total.detach(), torch.stack([*values(losses).values()]).sum())
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.student.parameters())
+        assert all(p.grad is None for p in nets.teacher.parameters()), "the teacher got a gradient"
+
+
+def the_unlabeled_term_teaches_through_the_right_view(case: Case) -> None:
+    for layout in ("split", "concat"):
+        method = case.method()
+        (batch,) = case.batches(1, method)
+        batch = on_images(batch, lambda x: x.clone().requires_grad_())
+        losses = method.loss(nets_of(layout=layout), batch, Progress(STEPS // 2, STEPS))
+        if not method.views.weak:
+            assert losses.unsupervised.item() == 0
+            assert not losses.extras
+            continue
+        views = {"weak": batch.unlabeled.weak, **{f"strong {k}": x for k, x in enumerate(batch.unlabeled.strong)}}
+        grads = torch.autograd.grad(_unlabeled_part(losses), list(views.values()), allow_unused=True)
+        for (view, _), grad in zip(views.items(), grads, strict=True):
+            size = 0.0 if grad is None else grad.abs().sum().item()
+            if view == "weak" and not method.views.weak_gradient:
+                assert size == 0, f"layout {layout}: gradient flows through the weak view"
+            else:
+                assert size > 0, f"layout {layout}: no gradient flows through the {view} view"
+
+
+def _unlabeled_part(losses: Losses) -> Tensor:
+    return losses.unsupervised + sum(losses.extras.values())
+
+
+def the_pseudo_label_is_well_formed(case: Case) -> str | None:
+    method = case.method()
+    (batch,) = case.batches(1, method)
+    (losses,) = steps(method, [batch])
+    if losses.pseudo is None:
+        assert not method.views.weak, "a method with unlabelled data hands its pseudo-label to telemetry"
+        return "labels only"
+    pseudo, n, space = losses.pseudo, len(batch.unlabeled.index), case.task.space
+    assert not any(value.requires_grad for value in pseudo_of(losses).values())
+    assert pseudo.weight.shape == pseudo.valid.shape == (n, *space)
+    assert (pseudo.weight >= 0).all()
+    assert torch.equal(pseudo.valid, batch.unlabeled.valid)
+    if pseudo.target.is_floating_point():
+        assert pseudo.target.shape == (n, CLASSES, *space)
+        torch.testing.assert_close(pseudo.target.sum(dim=1), torch.ones(n, *space))
+    else:
+        assert pseudo.target.shape == (n, *space)
+        assert pseudo.target.max() < CLASSES
+    return None
+
+
+def the_loss_falls_on_a_toy_problem(case: Case) -> None:
+    method, nets = case.method(3), nets_of(Tiny(3, dense=case.task.dense))
+    optimizer = torch.optim.SGD(nets.student.parameters(), lr=0.1, momentum=0.8)
+    trail = []
+    for step in range(20):
+        losses = method.loss(nets, image_batch(case.task, method.views, seed=step), Progress(step, 20))
+        optimizer.zero_grad()
+        losses.total.backward()
+        for parameter in nets.student.parameters():
+            parameter.grad.copy_(distributed.mean_over_ranks(parameter.grad))
+        optimizer.step()
+        nets.teacher.update(nets.student, step)
+        trail.append(distributed.mean_over_ranks(losses.supervised.detach()).item())
+    first, last = sum(trail[:5]), sum(trail[-5:])
+    assert last < 0.7 * first, f"supervised loss of {first / 5:.3f} became {last / 5:.3f}"

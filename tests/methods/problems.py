@@ -1,0 +1,212 @@
+"""Small problems to put methods to: tasks, networks without batch norm, and batches of which each rank has a share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import distributed
+from sfumato.types import Batch, Labeled, Output, Pseudo, Unlabeled, ViewSpec, Warp, unwarped
+
+SAMPLES = 64  # the unlabelled set
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classification: a label per sample, space (). Segmentation: a label per pixel, space (H, W)."""
+
+    name: str
+    space: tuple[int, ...]
+
+    @property
+    def dense(self) -> bool:
+        return bool(self.space)
+
+
+CLASSIFICATION, SEGMENTATION = Task("classification", ()), Task("segmentation", (3, 4))
+TASKS = (CLASSIFICATION, SEGMENTATION)
+
+
+class Echo(nn.Module):
+    """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts."""
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Output:
+        logits = x * self.gain
+        return Output(logits if self.dtype is None else logits.to(self.dtype))
+
+
+class Tiny(nn.Module):
+    """Images (N, 2, H, W) to a class per pixel by convolutions, or per image by their mean."""
+
+    def __init__(self, classes: int, *, dense: bool) -> None:
+        super().__init__()
+        self.dense = dense
+        self.body = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(8, classes, 1)
+        draw = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=draw)
+
+    def forward(self, x: Tensor) -> Output:
+        features = self.body(x)
+        logits = self.head(features)
+        return Output(logits, features) if self.dense else Output(logits.mean(dim=(2, 3)), features.mean(dim=(2, 3)))
+
+
+Predicts = Callable[[Tensor], Tensor]
+
+
+def _as_drawn(logits: Tensor) -> Tensor:
+    return logits
+
+
+def logits_batch(
+    task: Task,
+    views: ViewSpec,
+    *,
+    seed: int = 0,
+    classes: int = 5,
+    labeled: int = 8,
+    unlabeled: int = 24,
+    void: float = 0.2,
+    predicts: Predicts = _as_drawn,
+) -> Batch:
+    """This rank's share of a batch for `Echo`: its images are logits, between doubtful and sure.
+
+    void: share of ignored entries; an ignored label is 255. predicts: rewrites the logits of every view.
+    """
+    draw = torch.Generator().manual_seed(seed)
+
+    def logits(n: int) -> Tensor:
+        sharp = torch.rand((n, 1, *task.space), generator=draw) * 8
+        return torch.randn((n, classes, *task.space), generator=draw) * sharp
+
+    def noisy(x: Tensor) -> Tensor:
+        return predicts(x + torch.randn(x.shape, generator=draw))
+
+    def validity(n: int) -> Tensor:
+        return (torch.rand((n, *task.space), generator=draw) >= void).float()
+
+    x, weak = logits(labeled), logits(unlabeled)
+    y, valid = torch.randint(classes, (labeled, *task.space), generator=draw), validity(labeled)
+    index = torch.randperm(SAMPLES, generator=draw)
+    return _share(
+        Batch(
+            Labeled(
+                x=predicts(x),
+                y=y.masked_fill(valid == 0, 255),
+                valid=valid,
+                index=torch.arange(labeled),
+                strong=noisy(x) if views.labeled_strong else None,
+            ),
+            Unlabeled(
+                weak=predicts(weak),
+                strong=tuple(noisy(weak) for _ in range(views.strong)),
+                valid=validity(unlabeled),
+                index=index.repeat(-(-unlabeled // SAMPLES))[:unlabeled],
+                warps=(unwarped,) * views.strong,
+            ),
+        )
+    )
+
+
+def image_batch(task: Task, views: ViewSpec, *, seed: int = 0, classes: int = 3) -> Batch:
+    """This rank's share of a batch for `Tiny`: the class moves the mean of the image, in each pixel's own place."""
+    draw = torch.Generator().manual_seed(seed)
+    space = task.space or (4, 4)
+    means = torch.tensor([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])[:classes]
+
+    def images(n: int) -> tuple[Tensor, Tensor]:
+        y = torch.randint(classes, (n, *task.space), generator=draw)
+        shift = means[y].movedim(-1, 1).reshape(n, 2, *(task.space or (1, 1)))
+        return shift + torch.randn((n, 2, *space), generator=draw), y
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + 0.5 * torch.randn(x.shape, generator=draw)
+
+    (x, y), (weak, _) = images(6), images(18)
+    return _share(
+        Batch(
+            Labeled(x, y, torch.ones(6, *task.space), torch.arange(6), noisy(x) if views.labeled_strong else None),
+            Unlabeled(
+                weak=weak,
+                strong=tuple(noisy(weak) for _ in range(views.strong)),
+                valid=torch.ones(18, *task.space),
+                index=torch.randperm(SAMPLES, generator=draw)[:18],
+                warps=(unwarped,) * views.strong,
+            ),
+        )
+    )
+
+
+def _share(batch: Batch) -> Batch:
+    """This rank's rows of a global batch."""
+    world, rank = distributed.world_size(), distributed.rank()
+    return rows(
+        batch,
+        torch.arange(len(batch.labeled.y)).chunk(world)[rank],
+        torch.arange(len(batch.unlabeled.index)).chunk(world)[rank],  # type: ignore[union-attr]
+    )
+
+
+def rows(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
+    """The batch with only these rows, in this order."""
+    marked, rest = batch.labeled, batch.unlabeled
+    assert rest is not None
+    return Batch(
+        Labeled(
+            marked.x[labeled],
+            marked.y[labeled],
+            marked.valid[labeled],
+            marked.index[labeled],
+            None if marked.strong is None else marked.strong[labeled],
+        ),
+        Unlabeled(
+            rest.weak[unlabeled],
+            tuple(view[unlabeled] for view in rest.strong),
+            rest.valid[unlabeled],
+            rest.index[unlabeled],
+            rest.warps,
+        ),
+    )
+
+
+def on_images(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with `change` applied to the images of every view."""
+    marked, rest = batch.labeled, batch.unlabeled
+    assert rest is not None
+    return Batch(
+        replace(marked, x=change(marked.x), strong=None if marked.strong is None else change(marked.strong)),
+        replace(rest, weak=change(rest.weak), strong=tuple(change(view) for view in rest.strong)),
+    )
+
+
+def with_validity(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
+    """The batch with other validity; labels where there is none become 255."""
+    assert batch.unlabeled is not None
+    y = batch.labeled.y.masked_fill(labeled == 0, 255)
+    return Batch(replace(batch.labeled, y=y, valid=labeled), replace(batch.unlabeled, valid=unlabeled))
+
+
+def with_warps(batch: Batch, warp: Warp, change: Callable[[Tensor], Tensor] = _as_drawn) -> Batch:
+    """The batch with `change` applied to the strong unlabelled views, and `warp` said to undo or follow it."""
+    rest = batch.unlabeled
+    assert rest is not None
+    strong = tuple(change(view) for view in rest.strong)
+    return replace(batch, unlabeled=replace(rest, strong=strong, warps=(warp,) * len(strong)))
+
+
+def flip(pseudo: Pseudo) -> Pseudo:
+    return Pseudo(pseudo.target.flip(-1), pseudo.weight.flip(-1), pseudo.valid.flip(-1))
+
+
+def halve(pseudo: Pseudo) -> Pseudo:
+    return Pseudo(pseudo.target, pseudo.weight / 2, pseudo.valid)

@@ -1,0 +1,66 @@
+"""Every method of the table, on both tasks, on one rank and on two. A new method needs no line here."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfumato.methods import METHODS
+from tests.methods.cases import assert_same
+from tests.methods.conformance import CHECKS, Report, registered, run, trajectory
+from tests.methods.problems import TASKS
+
+RANKS = (1, 2)
+ENTRIES = [(name, task) for name in sorted(METHODS) for task in TASKS]
+RAN: dict[tuple[str, str, int], Report] = {}
+each = pytest.mark.parametrize(("name", "task"), ENTRIES, ids=[f"{name}-{task.name}" for name, task in ENTRIES])
+
+
+def run_registered(name, task) -> Report:
+    return run(registered(name, task))
+
+
+def trajectory_of(name, task):
+    return trajectory(registered(name, task))
+
+
+@each
+def test_one_rank(name, task):
+    RAN[name, task.name, 1] = run_registered(name, task)
+
+
+@each
+def test_two_ranks(name, task, two_ranks):
+    first, second = two_ranks.call(run_registered, name, task)
+    assert first == second
+    RAN[name, task.name, 2] = first
+
+
+@each
+def test_two_ranks_of_half_a_batch_equal_one_rank(name, task, two_ranks):
+    alone = trajectory_of(name, task)
+    for rank in two_ranks.call(trajectory_of, name, task):
+        for gradients, tolerance in ((False, 1e-6), (True, 1e-5)):
+            got, want = (
+                {key: value for key, value in side.items() if key.startswith("gradient") == gradients}
+                for side in (rank, alone)
+            )
+            assert_same(got, want, tolerance)
+
+
+def test_how_much_ran(request):
+    """entry x task x ranks x check, all of them; nothing applies to no method."""
+    mine = [item for item in request.session.items if item.fspath == request.node.fspath]
+    if len(mine) != 3 * len(ENTRIES) + 1 or hasattr(request.config, "workerinput"):
+        pytest.skip("counts only when this file runs whole, in one process")
+    assert RAN.keys() == {(name, task.name, ranks) for name in METHODS for task in TASKS for ranks in RANKS}
+    for report in RAN.values():
+        assert sorted([*report.held, *report.not_applicable]) == sorted(CHECKS)
+    held = {check: sum(check in report.held for report in RAN.values()) for check in CHECKS}
+    assert min(held.values()) > 0
+    total = sum(held.values())
+    skipped = sum(len(report.not_applicable) for report in RAN.values())
+    assert total + skipped == len(METHODS) * len(TASKS) * len(RANKS) * len(CHECKS)
+    print(
+        f"\n{len(METHODS)} methods x {len(TASKS)} tasks x {len(RANKS)} ranks x {len(CHECKS)} checks: "
+        f"{total} held, {skipped} do not apply; and {len(ENTRIES)} comparisons of two ranks with one"
+    )
