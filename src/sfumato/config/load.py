@@ -51,7 +51,8 @@ def load(path: Path | None = None, overrides: Sequence[str] = (), recipe: str | 
     upper = [_from_overrides(overrides, problems)]
     if path is not None:
         upper.insert(0, _from_file(path))
-    named = recipe or next((found for layer in reversed(upper) if (found := layer.get("recipe"))), DEFAULT_RECIPE)
+    below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
+    named = recipe or next(iter(below), DEFAULT_RECIPE)
     layers = [*([_from_recipe(str(named))] if named != "none" else []), *upper]
     method = next(
         (found for layer in reversed(layers) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
@@ -87,11 +88,13 @@ def _from_overrides(overrides: Sequence[str], problems: list[str]) -> Layer:
 
 
 def _value(text: str) -> Any:
-    """Read as YAML reads it, except what it would take for something other than a value: then the text itself."""
+    """As YAML reads it; but text that is neither number nor truth nor in brackets is kept to the letter."""
     try:
-        return parse(text)
+        value = parse(text)
     except yaml.YAMLError:
         return text
+    bare = (isinstance(value, str) and text[:1] not in "'\"") or (isinstance(value, dict) and text[:1] != "{")
+    return text if bare else value
 
 
 def _from_file(path: Path) -> Layer:
@@ -206,6 +209,8 @@ def _train(values: dict[str, Any], settings: Settings, problems: list[str]) -> T
         return TypeAdapter(TrainConfig).validate_python(values)
     except ValidationError as error:
         problems.extend(_told(error, settings, "train."))
+        wrong = {str(one["loc"][0]) for one in error.errors()}
+        return _train({key: value for key, value in values.items() if key not in wrong}, settings, problems)
     except UsageError as error:
         problems.append(f"train.{error}")
     return TrainConfig()

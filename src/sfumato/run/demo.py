@@ -15,7 +15,6 @@ from typing import Any
 from sfumato.data import Table, load_table
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.methods import METHODS
-from sfumato.report import write_report
 from sfumato.run import files, prepare
 from sfumato.run.judge import judge
 from sfumato.run.part import Say
@@ -132,6 +131,8 @@ def _flags(plan: Plan) -> list[str]:
 
 
 def _shown(plan: Plan, folder: Path, table: Table) -> Shown:
+    from sfumato.report import write_report  # draws with matplotlib, which takes a second to import
+
     folders = {name: [folder / name / f"seed-{seed}" for seed in plan.seeds] for name in plan.methods}
     metrics = {name: [files.metrics_of(path) or {} for path in paths] for name, paths in folders.items()}
     rows = [row(name, metrics[name]) for name in plan.methods]

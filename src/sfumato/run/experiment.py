@@ -17,7 +17,6 @@ from sfumato import distributed
 from sfumato.config import Config, dump, identity, load
 from sfumato.data import Splits, Table
 from sfumato.errors import DataError, SfumatoError
-from sfumato.report import write_report
 from sfumato.run import files, judge, prepare
 from sfumato.run.part import Say, open_part, run_part
 from sfumato.run.ranks import decided_by_first, is_first, together
@@ -199,6 +198,8 @@ def _verdict(summary: Summary, folder: Path) -> dict[str, Any] | None:
 
 def _report(folder: Path, table: Table, say: Say) -> Path | None:
     """What is trained is trained: a report that cannot be written is told, and no reason to fail."""
+    from sfumato.report import write_report  # draws with matplotlib, which takes a second to import
+
     try:
         return write_report(folder, images=lambda rows: table.images.load(rows).numpy())
     except SfumatoError as error:
