@@ -345,7 +345,7 @@ def changed_tables() -> dict[str, Table]:
         "the split column": dataclasses.replace(table, split=split),
         "the class names": dataclasses.replace(table, classes=["a", "b", "c"]),
         "the order or names of the images": dataclasses.replace(table, names=table.names[::-1]),
-        "the pixels of labelled, validation or test images": table_from_arrays(
+        "which images are labelled, validation or test, or their pixels": table_from_arrays(
             pixels, LABELS, classes=["class 0", "class 1", "class 2"]
         ),
         "images 1 gone ('74')": table_of(LABELS[:-1]),
@@ -364,6 +364,18 @@ def test_other_data_is_refused(what: str, tmp_path: Path) -> None:
     assert what in message
     assert message.endswith("Restore the data, or start a new run, which draws new splits.")
     assert not any(f" {other}" in message for other in changed_tables() if other != what)
+
+
+def test_a_file_edited_by_hand_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    draw_splits(table_of(LABELS), labels=6).save(path)
+    content = json.loads(path.read_text())
+    content["labeled"].append(content["test"].pop())
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match="changed since: which images are labelled, validation or test, or their pixels"
+    ):
+        Splits.load(path, table_of(LABELS))
 
 
 @pytest.mark.parametrize(

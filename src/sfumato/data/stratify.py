@@ -27,9 +27,11 @@ def draw_per_class(labels: Rows, pool: Rows, take: NDArray[np.int64], key: Seque
 def carve(labels: Rows, pool: Rows, size: int, key: Sequence[int | str]) -> Rows:
     """`size` random rows of `pool`, each class in proportion (largest remainder), never the last row of a class.
 
-    The pool must have `size` rows more than it has classes.
+    Raises ValueError unless the pool has at least `size` rows more than it has classes.
     """
     counts = np.bincount(labels[pool])
+    if size > len(pool) - np.count_nonzero(counts):
+        raise ValueError(f"cannot take {size} of {len(pool)} rows and leave each class one")
     ideal = size * counts / counts.sum()
     take = np.minimum(np.floor(ideal).astype(np.int64), counts - 1).clip(0)
     tie = permutation(len(counts), "ties", *key)

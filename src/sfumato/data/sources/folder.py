@@ -75,7 +75,7 @@ def _groups(root: Path) -> Iterator[_Group]:
             for inner in _subfolders(folder):
                 unlabeled = inner.name.lower() in UNLABELED_NAMES
                 yield _Group(inner, "" if unlabeled else inner.name, split)
-        elif not (split and _has_split_folders(root)):
+        else:
             yield _Group(folder, folder.name, "")
 
 
