@@ -38,39 +38,31 @@ from sfumato.rules import (
     Ramp,
     Sharpened,
     Soft,
+    Targeter,
     Weigher,
 )
+from sfumato.rules.threshold import checked_threshold
 from sfumato.types import Pseudo, Unlabeled, Views, ViewSpec
 
 Gate = Literal["ce", "none", "both"]
 Distance = Literal["bhattacharyya", "kl", "js", "hellinger", "none"]
-Align = Literal["none", "uniform", "labeled", "model"]
 Weight = Literal["bell", "one", "one_minus_e", "normalised_bell", "one_sided_bell"]
-WEIGHERS: dict[str, Callable[[], Weigher]] = {
-    "bell": Bell,
-    "normalised_bell": Bell,
-    "one": All,
-    "one_minus_e": OneMinusEntropy,
-    "one_sided_bell": OneSidedBell,
-}
+Make = Callable[[], Weigher]
+WEIGHERS: dict[str, Make] = {"bell": Bell, "one": All, "one_minus_e": OneMinusEntropy, "one_sided_bell": OneSidedBell}
 
 
 class GatedDivergence:
-    """g CE(t, q) + D(p, q), the charge inside eq. 8. tau is read on p itself, never on the sharpened t."""
+    """g CE(t, q) + h D(p, q), the charge inside eq. 8. The gates g and h are 1[max p >= tau], with a tau each in
+    `gates`: 0 lets all pass. They are read on p itself, never on the sharpened t.
+    """
 
-    def __init__(self, target: Hard | Sharpened, *, gate: Gate, divergence: Distance, threshold: float) -> None:
-        self.target, self.gate, self.divergence, self.threshold = target, gate, divergence, threshold
+    def __init__(self, target: Targeter, *, divergence: Distance, gates: tuple[float, float]) -> None:
+        self.target, self.divergence, self.gates = target, divergence, gates
 
     def __call__(self, logits: Tensor, p: Tensor) -> Tensor:
-        gate = 1.0 if self.gate == "none" else self.gated(p)
-        ce = gate * cross_entropy(logits, self.target(p))
-        if self.divergence == "none":
-            return ce
-        distance = DIVERGENCES[self.divergence](logits, p)
-        return ce + (gate * distance if self.gate == "both" else distance)
-
-    def gated(self, p: Tensor) -> Tensor:
-        return above(p, self.threshold)
+        ce = above(p, self.gates[0]) * cross_entropy(logits, self.target(p))
+        distance = 0.0 if self.divergence == "none" else DIVERGENCES[self.divergence](logits, p)
+        return ce + above(p, self.gates[1]) * distance
 
 
 class WeakPull(Extra):
@@ -78,16 +70,16 @@ class WeakPull(Extra):
 
     name = "weak_pull"
 
-    def __init__(self, charge: GatedDivergence, lambda_u: float) -> None:
+    def __init__(self, *, gate: float, lambda_u: float) -> None:
         super().__init__()
-        self.charge, self.lambda_u = charge, lambda_u
+        self.gate, self.lambda_u = gate, lambda_u
 
     def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
         assert views.weak is not None
-        warped = batch.warps[0](Pseudo(views.weak.logits, pseudo.weight, pseudo.valid))
-        distance = bhattacharyya_between(warped.target, views.strong[0].logits.detach())
-        gate = self.charge.gated(batch.warps[0](pseudo).target) if self.charge.gate == "both" else 1.0
-        pull = self.lambda_u * mean(warped.weight * gate * distance, over=warped.valid)
+        warp = batch.warps[0]
+        aimed = warp(Pseudo(views.weak.logits, pseudo.weight, pseudo.valid))
+        distance = bhattacharyya_between(aimed.target, views.strong[0].logits.detach())
+        pull = self.lambda_u * mean(above(warp(pseudo).target, self.gate) * aimed.weight * distance, over=aimed.valid)
         return pull - pull.detach()
 
 
@@ -104,7 +96,7 @@ def uncertainty_weighted(
     k: tuple[float, float] = (1.0, 2.0),
     entropy_range: tuple[float, float] = (0.2, 0.95),
     momentum: float = 0.999,
-    align: Align = "none",
+    align: Literal["none", "uniform", "labeled", "model"] = "none",
     lambda_u: float = 1.0,
     labeled_strong: bool = False,
 ) -> Consistency:
@@ -132,22 +124,20 @@ def uncertainty_weighted(
     for key, value, allowed in (("gate", gate, Gate), ("weight", weight, Weight), ("divergence", divergence, Distance)):
         check_choice("uncertainty_weighted", key, value, get_args(allowed))
     if not detach_weak and (divergence != "bhattacharyya" or align != "none"):
-        raise UsageError(
-            "uncertainty_weighted(detach_weak=False): only the Bhattacharyya distance of unaligned predictions pulls "
-            "the weak view; set divergence='bhattacharyya' and align='none', or leave detach_weak=True."
-        )
-    weigh = EntropyGate(k=Ramp(*k), entropy_range=entropy_range, momentum=momentum) * WEIGHERS[weight]()
+        raise UsageError("uncertainty_weighted(detach_weak=False) needs divergence='bhattacharyya' and align='none'.")
+    tau = checked_threshold("uncertainty_weighted", threshold)
+    gates = (0.0 if gate == "none" else tau, tau if gate == "both" else 0.0)
+    mask = EntropyGate(k=Ramp(*k), entropy_range=entropy_range, momentum=momentum)
+    weigh = mask * WEIGHERS[weight.removeprefix("normalised_")]()
     targeter = Hard() if target == "hard" else Sharpened(temperature)
-    charge = GatedDivergence(targeter, gate=gate, divergence=divergence, threshold=threshold)
-    aligned = None if align == "none" else DistributionAlignment(num_classes, target=align, momentum=momentum)
     return Consistency(
-        refine=aligned,
+        refine=None if align == "none" else DistributionAlignment(num_classes, target=align, momentum=momentum),
         weigh=MeanNormalized(weigh, momentum=momentum) if weight == "normalised_bell" else weigh,
         target=Soft(),
-        divergence=charge,
+        divergence=GatedDivergence(targeter, divergence=divergence, gates=gates),
         lambda_u=lambda_u,
         views=ViewSpec(weak_gradient=not detach_weak, labeled_strong=labeled_strong),
-        extra=None if detach_weak else WeakPull(charge, lambda_u),
+        extra=None if detach_weak else WeakPull(gate=gates[1], lambda_u=lambda_u),
     )
 
 
