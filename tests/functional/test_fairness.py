@@ -36,3 +36,13 @@ def test_nothing_selected():
     term.backward()
     assert term.item() == 0
     assert torch.equal(predicted.grad, torch.zeros(4))
+
+
+def test_a_class_not_predicted_for_very_long_is_finite():
+    """Its histogram has decayed below the least normal number."""
+    predicted = torch.tensor([3.0, 1e-3, 1.0], requires_grad=True)
+    histogram = torch.tensor([0.7, 1e-41, 0.3])
+    term = fairness(predicted, torch.tensor([4.0, 0.0, 1.0]), torch.tensor([0.6, 0.1, 0.3]), histogram)
+    term.backward()
+    assert term.isfinite()
+    assert predicted.grad.isfinite().all()
