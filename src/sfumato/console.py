@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 
@@ -44,7 +45,9 @@ class Reporter:
         """A log record: on the bar, or a line of its own."""
         if self.silent:
             return
-        note = "  ".join(f"{label} {values[key]:{form}}" for key, label, form in SHOWN if key in values)
+        note = "  ".join(
+            f"{label} {values[key]:{form}}" for key, label, form in SHOWN if math.isfinite(values.get(key, math.nan))
+        )
         if self._bar is not None:
             self._bar.update(self._task, note=note)
             return

@@ -202,11 +202,17 @@ def _prepare(
     teacher = Ema(model, config.ema, ramp=config.ema_ramp).to(device) if config.ema else None
     optimizer = make_optimizer(model, config)
     student, optimizer = accelerator.prepare(model, optimizer)
-    hidden = torch.from_numpy(data.table.labels[data.splits.unlabeled])
-    telemetry = Telemetry(data.table.classes, hidden).to(device)
+    telemetry = Telemetry(data.table.classes, torch.from_numpy(_hidden_labels(data))).to(device)
     return TrainingState(
         Nets(student, teacher, config.layout), method, telemetry, optimizer, accelerator, Memory(), dict(identity or {})
     )
+
+
+def _hidden_labels(data: TrainData) -> NDArray[np.int64]:
+    """Labels of the unlabelled set where known, for telemetry. The training labels are none: the network learns them,
+    so agreeing with them would say nothing of the pseudo-labels."""
+    rows = data.splits.unlabeled
+    return np.where(np.isin(rows, data.splits.labeled), -1, data.table.labels[rows])
 
 
 def _step_seed(seed: int, step: int) -> int:

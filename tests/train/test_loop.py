@@ -11,7 +11,7 @@ import torch
 from sfumato.batches import BatchMaker
 from sfumato.errors import CollapseError, UsageError
 from sfumato.methods.fixmatch import fixmatch
-from sfumato.train import predict_rows, train
+from sfumato.train import _hidden_labels, predict_rows, train
 from sfumato.train_config import TrainConfig
 from sfumato.types import ViewSpec
 from tests.train.tiny import CONFIG, data, method, network, run
@@ -112,6 +112,16 @@ def test_a_method_never_sees_the_labels_of_unlabeled_samples() -> None:
     batch = BatchMaker(data(), fixmatch().views, 8, 2, 0, torch.device("cpu")).at(0, 1)[0]
     assert batch.unlabeled is not None
     assert not {"y", "label", "labels", "target"} & set(batch.unlabeled.__dataclass_fields__)
+
+
+def test_training_labels_do_not_count_as_hidden_ones() -> None:
+    """Their pseudo-labels agree because they are learnt; telemetry would praise a method that is wrong on the rest."""
+    given = data()
+    hidden = _hidden_labels(given)
+    trained_on = np.isin(given.splits.unlabeled, given.splits.labeled)
+    assert trained_on.sum() == 20
+    assert (hidden[trained_on] == -1).all()
+    assert (hidden[~trained_on] == given.table.labels[given.splits.unlabeled][~trained_on]).all()
 
 
 def test_rows_are_predicted_in_their_order() -> None:
