@@ -210,7 +210,8 @@ def _prepare(
 
 def _hidden_labels(data: TrainData) -> NDArray[np.int64]:
     """Labels of the unlabelled set where known, for telemetry. The training labels are none: the network learns them,
-    so agreeing with them would say nothing of the pseudo-labels."""
+    so agreeing with them would say nothing of the pseudo-labels.
+    """
     rows = data.splits.unlabeled
     return np.where(np.isin(rows, data.splits.labeled), -1, data.table.labels[rows])
 

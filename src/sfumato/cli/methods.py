@@ -44,7 +44,7 @@ def show(
     if as_json:
         print_json(asdict(found))
         return
-    typer.echo(f"{found.name}: {found.paper} ({found.equations})\n\n{found.summary}\n")
+    typer.echo(f"{found.name}: {found.paper} ({found.equations})\n\n{found.about}\n\n{found.summary}\n")
     views = asdict(found.views)
     typer.echo("views: " + ", ".join(f"{key}={value}" for key, value in views.items()) + "\n")
     typer.echo("options:" if found.defaults else "no options")
