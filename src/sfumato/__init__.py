@@ -10,35 +10,59 @@ __version__ = "0.1.0"
 
 # name -> module it lives in. Listed again below for type checkers, and a test compares the two.
 _EXPORTS = {
+    "Augment": "sfumato.views",
     "Batch": "sfumato.types",
     "CollapseError": "sfumato.errors",
+    "Consistency": "sfumato.methods",
     "DataError": "sfumato.errors",
     "Losses": "sfumato.types",
     "Output": "sfumato.types",
     "Progress": "sfumato.types",
     "Pseudo": "sfumato.types",
     "SfumatoError": "sfumato.errors",
+    "Splits": "sfumato.data",
+    "Table": "sfumato.data",
+    "TrainConfig": "sfumato.train_config",
+    "TrainData": "sfumato.batches",
     "UsageError": "sfumato.errors",
     "ViewSpec": "sfumato.types",
+    "build_model": "sfumato.models",
+    "draw_splits": "sfumato.data",
+    "load_table": "sfumato.data",
 }
 
 __all__ = [
+    "Augment",
     "Batch",
     "CollapseError",
+    "Consistency",
     "DataError",
     "Losses",
     "Output",
     "Progress",
     "Pseudo",
     "SfumatoError",
+    "Splits",
+    "Table",
+    "TrainConfig",
+    "TrainData",
     "UsageError",
     "ViewSpec",
     "__version__",
+    "build_model",
+    "draw_splits",
+    "load_table",
 ]
 
 if TYPE_CHECKING:
+    from sfumato.batches import TrainData
+    from sfumato.data import Splits, Table, draw_splits, load_table
     from sfumato.errors import CollapseError, DataError, SfumatoError, UsageError
+    from sfumato.methods import Consistency
+    from sfumato.models import build_model
+    from sfumato.train_config import TrainConfig
     from sfumato.types import Batch, Losses, Output, Progress, Pseudo, ViewSpec
+    from sfumato.views import Augment
 else:
 
     def __getattr__(name: str) -> object:

@@ -61,3 +61,11 @@ def test_what_is_no_finished_run_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "seed-10").mkdir()
     (tmp_path / "seed-2").mkdir()
     assert told(tmp_path) == f"{tmp_path} holds several seeds; give one of them, such as {tmp_path}/seed-2."
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    with files.alone(tmp_path), pytest.raises(DataError, match="is in use by another process"):
+        with files.alone(tmp_path):
+            pass
+    with files.alone(tmp_path):
+        pass

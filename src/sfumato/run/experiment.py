@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def experiment(
         name = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
         folder = resume or Path(decided_by_first(lambda: str(files.claim(out, name))))
         say(f"{'Continuing' if resume else 'Writing to'} {folder}")
-        with _stoppable(folder):
+        with _stoppable(folder), files.alone(folder) if is_first() else nullcontext():
             summary = _all_seeds(config, table, folder, say, quiet)
             if report and is_first():
                 summary.report = _report(folder, table, say)

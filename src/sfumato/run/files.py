@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,31 @@ def _first_free(base: Path) -> Path:
             path = base.with_name(f"{base.name}-{number}")
         else:
             return path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process writes to the run. The system frees the lock of a process that dies.
+
+    Raises DataError when another one does. Where folders cannot be locked nothing is checked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise DataError(f"{folder} is in use by another process. Wait until it has ended, or stop it.") from error
+    except OSError:
+        pass  # some network disks have no locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def seed_folders(folder: Path) -> list[Path]:

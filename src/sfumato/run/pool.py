@@ -41,7 +41,7 @@ class Job:
     def command(self) -> list[str]:
         begun = (self.folder / files.CONFIG).exists()
         start = ["--resume", str(self.folder)] if begun else [*self.arguments, "--no-baseline", "-o", str(self.folder)]
-        return [sys.executable, "-m", "sfumato", "train", "--quiet", "--no-report", *start]
+        return [sys.executable, "-m", "sfumato.run.worker", "train", "--quiet", "--no-report", *start]
 
     def step(self) -> int:
         """The last step that it logged."""
