@@ -384,3 +384,59 @@ def test_folders_that_are_no_runs(tmp_path: Path, run: Path) -> None:
         call("predict", run, tmp_path / "no"), 3, "no: no such file or folder. Give a folder of images, or one image."
     )
     refused(call("predict", run, tmp_path), 3, f"{tmp_path}: no image in it or below it.")
+
+
+# What takes long
+
+
+@pytest.mark.slow
+def test_cifar_parquet_with_a_wide_resnet(shared: Path, tmp_path: Path) -> None:
+    given = (
+        "labels=250",
+        "model=wrn_28_2",
+        "steps=20",
+        "batch_size=8",
+        "unlabeled_ratio=2",
+        "val=500",
+        "method=fixmatch",
+    )
+    done = call("train", shared / "data" / "cifar10", *given, "-q", "-o", tmp_path / "run")
+    assert done.exit_code in (0, 4), done.stderr  # after 20 steps pseudo-labels may crowd
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["images"]["labeled"] == 250
+    assert len(metrics["classes"]) == 10
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["preset"] == "natural32"
+    assert (tmp_path / "run" / "verdict.json").exists()
+    assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
+
+
+@pytest.mark.slow
+def test_a_transformer_of_timm_by_name_and_prediction_with_it(source: Path, tmp_path: Path) -> None:
+    name = "vit_tiny_patch16_224"
+    given = (f"model={name}", "model.options.patch_size=8", "model.options.depth=2", "image_size=32", "channels=3")
+    done = call(
+        "train", source, *given, *FEW[1:], "steps=6", "optimizer=adamw", "lr=0.001", "-q", "-o", tmp_path / "run"
+    )
+    assert done.exit_code in (0, 4), done.stderr
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert card["model"] == {"name": name, "dropout": 0.0, "options": {"patch_size": 8, "depth": 2}}
+    assert (card["image_size"], card["channels"]) == (32, 3)
+    rows = list(csv.DictReader(call("predict", tmp_path / "run", source / "unlabeled").stdout.splitlines()))
+    assert len(rows) == 40
+    assert {row["label"] for row in rows} <= set(CLASSES)
+
+
+@pytest.mark.slow
+def test_two_ranks_write_one_run_and_speak_once(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    torchrun = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2", "-m", "sfumato"]
+    given = ["train", source, *FEW, "method=freematch", "-o", folder]
+    done = subprocess.run([*torchrun, *given], capture_output=True, text=True, check=False, env=one_thread())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"Writing to {folder}") == 1
+    assert done.stdout.count("Report: ") == 1
+    assert json.loads((folder / "environment.json").read_text())["ranks"] == 2
+    one = call("train", folder / "config.yaml", "-q", "-o", tmp_path / "one", "--no-report")
+    assert one.exit_code == 0
+    first, second = (json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "one"))
+    assert first["test"]["nll"] == pytest.approx(second["test"]["nll"], abs=0.3)

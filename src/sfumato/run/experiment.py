@@ -88,7 +88,7 @@ def experiment(
     """
     with together():
         say = say if is_first() else _silence
-        if out is not None:
+        if out is not None and is_first():
             files.refuse_taken(out)  # before anything that takes time
         table = prepare.open_table(config)
         config = prepare.settled(prepare.located(config), table)
