@@ -18,6 +18,7 @@ WRONG = {
     "FixedThreshold(threshold=95): expected a probability between 0 and 1": lambda: FixedThreshold(95),
     "RelativeThreshold(threshold=-1): expected a probability": lambda: RelativeThreshold(-1),
     "ClassCurriculum(threshold=2): expected a probability": lambda: ClassCurriculum(3, 5, threshold=2),
+    "ClassCurriculum(num_unlabeled=0): expected the size of the unlabeled set": lambda: ClassCurriculum(3, 0),
     "Sharpened(temperature=0): expected a number above 0": lambda: Sharpened(0),
     "Sharpen(temperature=-1): expected a number above 0": lambda: Sharpen(-1),
     "SelfAdaptiveThreshold(quantile=80): expected a number between 0 and 1": lambda: SelfAdaptiveThreshold(

@@ -59,6 +59,9 @@ class ClassCurriculum(Weigher):
         num_classes, num_unlabeled: C and the size of the unlabelled set.
         count_unused: the samples not yet confident compete for the largest count (eq. 8, "threshold warm-up").
         dense: labels are maps; an image then counts by the share of its pixels confident in each class.
+
+    Raises:
+        UsageError: a threshold that is no probability, or no unlabelled set.
     """
 
     status: Tensor
@@ -74,6 +77,11 @@ class ClassCurriculum(Weigher):
     ) -> None:
         super().__init__()
         self.threshold = checked_threshold("ClassCurriculum", threshold)
+        if num_unlabeled < 1:
+            raise UsageError(
+                f"ClassCurriculum(num_unlabeled={num_unlabeled}): expected the size of the unlabeled set, for it keeps "
+                "a record of each image."
+            )
         self.count_unused = count_unused
         memory = PixelStatus if dense else LearningStatus
         self.memory: PixelStatus | LearningStatus = memory(num_classes, num_unlabeled)
