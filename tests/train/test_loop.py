@@ -159,4 +159,4 @@ def test_bfloat16_trains() -> None:
     assert all(v.dtype == torch.float32 for v in chosen.state_dict().values() if v.is_floating_point())
 
 
-PINNED = [2.45272, 2.81603, 2.51415, 1.97279]
+PINNED = [2.44275, 2.82156, 2.42921, 2.03018]

@@ -10,7 +10,7 @@ def ranges(name: str) -> dict[str, tuple[float, float]]:
 
 def test_digits_are_the_benchmark_settings():
     preset = PRESETS["digits"]
-    assert (preset.slots, preset.flip, preset.cutout, preset.fill, preset.padding) == (2, 0.0, 0.3, 0.0, "zeros")
+    assert (preset.slots, preset.flip, preset.cutout, preset.fill, preset.padding) == (3, 0.0, 0.3, 0.0, "zeros")
     assert preset.shift * 28 == 4
     expected = {"rotate": (-21, 21), "brightness": (0.3, 1.5), "contrast": (0.3, 1.6), "equalize": (64, 64)}
     expected |= {f"{kind}_{axis}": (-0.21, 0.21) for kind in ("shear", "translate") for axis in "xy"}
