@@ -82,7 +82,7 @@ class Preset:
 
 
 _DIGITS = Preset(
-    slots=3,  # of 1 to 3 the best on validation images: benchmarks/choose_quick.py
+    slots=3,  # of 1 to 3 the best on validation images: benchmarks/settings/choose_quick.py
     shift=1 / 7,  # 4 of 28 pixels
     cutout=0.3,
     padding="zeros",

@@ -1,6 +1,6 @@
 """How the settings of the recipe "quick" were chosen: by validation accuracy, on label draws that no table uses.
 
-    python benchmarks/choose_quick.py
+    python benchmarks/settings/choose_quick.py
 
 MNIST-5k, 40 labels, seeds 3 to 5 (the demo's tables use 0 to 2), 500 validation images; the 1,000 test images are not
 looked at. One line for each learning rate, strength of the strong view and method; the recipe takes the setting with
