@@ -39,6 +39,15 @@ class Drawn:
     unlabeled: NDArray[np.int64] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A step as far as it needs no device: its rows, and of each micro-batch the labeled and unlabeled images."""
+
+    step: int
+    drawn: Drawn
+    images: list[tuple[Tensor, Tensor | None]]
+
+
 @dataclass
 class BatchMaker:
     """Batches of this rank: the slice of the global batch that its place gives it, views made on `device`.
@@ -56,7 +65,7 @@ class BatchMaker:
     channels_last: bool = True
     accumulate: int = 1
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), repr=False)
-    _ahead: Future[list[tuple[Tensor, Tensor | None]]] | None = field(default=None, repr=False)
+    _ahead: Future[Read] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         parts = distributed.world_size() * self.accumulate
@@ -75,28 +84,28 @@ class BatchMaker:
         unlabeled = self.unlabeled.rows(step) if self.unlabeled is not None and with_unlabeled else None
         return Drawn(self.labeled.rows(step), unlabeled)
 
-    @property
-    def images_per_step(self) -> int:
-        return self.batch_size * (1 + (self.unlabeled_ratio if self.spec.weak else 0))
-
     def at(self, step: int, steps: int, *, labels_only_until: int = 0) -> list[Batch]:
         """The micro-batches of `step` on this rank. Images of the next step are read meanwhile, on another thread."""
-        images = self._ahead or self._read_soon(step, step >= labels_only_until)
-        parts = images.result()
-        self._ahead = self._read_soon(step + 1, step + 1 >= labels_only_until) if step + 1 < steps else None
-        drawn = self.drawn(step, with_unlabeled=step >= labels_only_until)
-        return [self._batch(step, micro, drawn, *parts[micro]) for micro in range(self.accumulate)]
+        read = self._ahead.result() if self._ahead is not None else None
+        if read is None or read.step != step:
+            read = self._read(step, step >= labels_only_until)
+        self._ahead = None
+        if step + 1 < steps:
+            self._ahead = self._reader.submit(self._read, step + 1, step + 1 >= labels_only_until)
+        return [self._batch(step, micro, read.drawn, *read.images[micro]) for micro in range(self.accumulate)]
 
-    def _read_soon(self, step: int, with_unlabeled: bool) -> Future[list[tuple[Tensor, Tensor | None]]]:
-        return self._reader.submit(self._read, step, with_unlabeled)
-
-    def _read(self, step: int, with_unlabeled: bool) -> list[tuple[Tensor, Tensor | None]]:
-        drawn, load, parts = self.drawn(step, with_unlabeled=with_unlabeled), self.data.table.images.load, []
+    def _read(self, step: int, with_unlabeled: bool) -> Read:
+        drawn, images = self.drawn(step, with_unlabeled=with_unlabeled), []
         for micro in range(self.accumulate):
-            labeled = load(drawn.labeled[self._slots(len(drawn.labeled), micro)])
+            labeled = self._load(drawn.labeled[self._slots(len(drawn.labeled), micro)])
             u = drawn.unlabeled
-            parts.append((labeled, None if u is None else load(u[self._slots(len(u), micro)])))
-        return parts
+            images.append((labeled, None if u is None else self._load(u[self._slots(len(u), micro)])))
+        return Read(step, drawn, images)
+
+    def _load(self, rows: NDArray[np.int64]) -> Tensor:
+        """In pinned memory where there is a GPU: from any other, a copy to it would wait for the steps before."""
+        images = self.data.table.images.load(rows)
+        return images.pin_memory() if self.device.type == "cuda" else images
 
     def _slots(self, size: int, micro: int) -> NDArray[np.int64]:
         """Places in the global batch that are this rank's in this micro-batch."""

@@ -114,6 +114,7 @@ def train(
                     losses = method.loss(nets, batch, progress)
                 accelerator.backward(losses.total / config.accumulate)
                 telemetry.observe(losses, batch.unlabeled.index if batch.unlabeled else None, step)
+                watch.images += len(batch.labeled.x) + (len(batch.unlabeled.weak) if batch.unlabeled else 0)
             if config.clip is not None:
                 accelerator.clip_grad_norm_(nets.student.parameters(), config.clip)
             state.optimizer.step()
@@ -129,7 +130,7 @@ def train(
             if logging or evaluating or stopping or done % config.save_every == 0:
                 _stop_if_broken(telemetry, batches, checkpoints)
             if logging or evaluating:
-                record = telemetry.read() | watch.read(done, batches.images_per_step)
+                record = telemetry.read() | watch.read()
                 histogram = telemetry.histogram
                 telemetry.reset()
                 log.write(done, record)
@@ -271,12 +272,12 @@ class _Stopwatch:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.wall, self.cpu = time.monotonic(), time.process_time()
-        self.mark, self.at = self.wall, 0
+        self.mark, self.images = self.wall, 0  # images of this rank since the mark
 
-    def read(self, step: int, images: int) -> dict[str, float]:
-        now, steps = time.monotonic(), max(1, step - self.at)
-        speed = images * steps / max(1e-9, now - self.mark)
-        self.mark, self.at = now, step
+    def read(self) -> dict[str, float]:
+        now = time.monotonic()
+        speed = self.images * distributed.world_size() / max(1e-9, now - self.mark)
+        self.mark, self.images = now, 0
         self.stop()
         return {"perf/images_per_s": speed, "perf/cpu_s": self.memory.cpu_seconds}
 

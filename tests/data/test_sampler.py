@@ -89,3 +89,18 @@ def test_bad_arguments() -> None:
         StepSampler([], 4, seed=0, purpose="labeled")
     with pytest.raises(UsageError, match="batch_size=0; expected 1 or more"):
         StepSampler([1], 0, seed=0, purpose="labeled")
+
+
+def test_threads_that_ask_at_once_get_their_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reads the batch ahead while another draws: an order replaced by one must not reach into the other's batch."""
+    sampler, fresh = (StepSampler(range(10), 10, seed=0, purpose="labeled") for _ in range(2))
+    want = fresh.rows(3)
+    empty = np.empty
+
+    def meanwhile(*args: object, **keywords: object) -> np.ndarray:
+        monkeypatch.setattr(np, "empty", empty)
+        sampler.rows(4)  # as another thread would, between the choice of the order and its use
+        return np.full(10, -1)
+
+    monkeypatch.setattr(np, "empty", meanwhile)
+    assert np.array_equal(sampler.rows(3), want)

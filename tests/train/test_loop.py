@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from sfumato.batches import BatchMaker
 from sfumato.errors import CollapseError, UsageError
 from sfumato.methods.fixmatch import fixmatch
-from sfumato.train import _hidden_labels, predict_rows, train
+from sfumato.train import _hidden_labels, _Stopwatch, predict_rows, train
 from sfumato.train_config import TrainConfig
 from sfumato.types import ViewSpec
 from tests.train.tiny import CONFIG, data, method, network, run
@@ -157,6 +158,27 @@ def test_bfloat16_trains() -> None:
     result, chosen = run("freematch", steps=6, precision="bf16")
     assert result.val is not None
     assert all(v.dtype == torch.float32 for v in chosen.state_dict().values() if v.is_floating_point())
+
+
+def test_batches_asked_for_out_of_order_hold_their_own_images() -> None:
+    maker, other = (BatchMaker(data(), fixmatch().views, 8, 2, 0, torch.device("cpu")) for _ in range(2))
+    maker.at(0, 9)
+    assert torch.equal(maker.at(5, 9)[0].labeled.x, other.at(5, 9)[0].labeled.x)
+    assert torch.equal(maker.at(6, 9)[0].labeled.x, other.at(6, 9)[0].labeled.x)
+
+
+def test_speed_counts_the_images_that_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 steps of 8 labels only, then 8 steps of 24; after a resumption those since then."""
+    seen: list[int] = []
+    read = _Stopwatch.read
+    monkeypatch.setattr(_Stopwatch, "read", lambda self: seen.append(self.images) or read(self))
+    settings = {"steps": 12, "unlabeled_start": 1 / 3, "log_every": 4, "eval_every": 12, "save_every": 4, "keep": 9}
+    run("fixmatch", folder=tmp_path, **settings)  # type: ignore[arg-type]
+    assert seen == [32, 96, 96]
+    seen.clear()
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000012")
+    run("fixmatch", folder=tmp_path, resume=True, **settings)  # type: ignore[arg-type]
+    assert seen == [96]
 
 
 PINNED = [2.44275, 2.82156, 2.42921, 2.03018]

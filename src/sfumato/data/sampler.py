@@ -35,13 +35,14 @@ class StepSampler:
         start = step * self.batch_size
         passes, places = np.divmod(np.arange(start, start + self.batch_size), len(self._rows))
         numbers = range(int(passes[0]), int(passes[-1]) + 1)
-        self._orders = {number: self._order(number) for number in numbers}
+        # Read and replaced as a whole, never changed in place: several threads may ask at once.
+        known = self._orders
+        orders = {number: known[number] if number in known else self._order(number) for number in numbers}
+        self._orders = orders
         batch = np.empty(self.batch_size, dtype=np.int64)
-        for number, order in self._orders.items():
+        for number, order in orders.items():
             batch[passes == number] = order[places[passes == number]]
         return self._rows[batch]
 
     def _order(self, number: int) -> NDArray[np.int64]:
-        if number in self._orders:
-            return self._orders[number]
         return permutation(len(self._rows), "order", self.seed, self.purpose, number)
