@@ -3,6 +3,8 @@ import torch
 
 from sfumato import distributed
 from sfumato.functional.reduce import mean
+from sfumato.telemetry import Telemetry
+from sfumato.types import Losses, Pseudo
 from tests.ranks import Ranks
 
 
@@ -38,6 +40,29 @@ def uneven_mean():
     return result.item(), values.grad.tolist()
 
 
+def one_entry_in_all():
+    """A rank's batch is one sample, and only the first rank's is valid."""
+    over = torch.tensor([1.0 - distributed.rank()])
+    return mean(torch.tensor([4.0 + distributed.rank()]), over=over).item()
+
+
+def averaged_in_place():
+    tensors = [torch.full((2, 2), 1.0 + distributed.rank()), torch.tensor(4.0 * distributed.rank())]
+    distributed.average_over_ranks_(tensors)
+    return [tensor.tolist() for tensor in tensors]
+
+
+def telemetry_before_and_after_merging():
+    telemetry = Telemetry(["a", "b"], torch.tensor([0, 1, 1, -1]))
+    mine = distributed.rank()
+    pseudo = Pseudo(torch.tensor([mine, 1]), torch.tensor([0.5, 1.0]), torch.ones(2))
+    losses = Losses(torch.tensor(1.0 + mine), torch.tensor(2.0), pseudo=pseudo)
+    telemetry.observe(losses, torch.tensor([2 * mine, 1]), step=0)
+    before = telemetry.read()
+    telemetry.merge()
+    return before, telemetry.read(), telemetry.seen.item()
+
+
 def fail_on(rank):
     if distributed.rank() == rank:
         raise ValueError("a rank fell over")
@@ -46,6 +71,22 @@ def fail_on(rank):
 
 def test_collectives(two_ranks):
     assert two_ranks.call(collectives) == [(0, 2, True), (1, 2, True)]
+
+
+def test_mean_of_one_valid_entry_in_all_ranks(two_ranks):
+    # the mean of the ranks' losses is the global one: 8 and 0 average to 4
+    assert two_ranks.call(one_entry_in_all) == [8.0, 0.0]
+
+
+def test_average_in_place(two_ranks):
+    assert two_ranks.call(averaged_in_place) == [[[[1.5, 1.5], [1.5, 1.5]], 2.0]] * 2
+
+
+def test_merged_telemetry_reads_the_same_and_lies_with_the_first_rank(two_ranks):
+    first, second = two_ranks.call(telemetry_before_and_after_merging)
+    assert first[0] == first[1] == second[1]
+    assert first[0]["pl/coverage"] == 0.75
+    assert (first[2], second[2]) == (4.0, 0.0)
 
 
 def test_one_process_needs_no_group():

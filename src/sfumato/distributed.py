@@ -48,6 +48,17 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return sum_over_ranks(value) / world_size() if active() else value
 
 
+def average_over_ranks_(tensors: list[Tensor]) -> None:
+    """Puts the mean over the ranks into floating tensors, in place, by one collective."""
+    if not active() or not tensors:
+        return
+    flat = torch.cat([tensor.detach().flatten().float() for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    for tensor, mean in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
 def gather(value: Tensor) -> Tensor:
     """Rows of all ranks in rank order, without gradient. Ranks may hold different numbers of rows."""
     if not active():

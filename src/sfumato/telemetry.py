@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sfumato.distributed import gather_batch, sum_over_ranks
+from sfumato.distributed import gather_batch, rank, sum_over_ranks
 from sfumato.functional.probability import class_counts
 from sfumato.types import Losses, Pseudo
+
+SUMS = ("losses", "weight", "known", "agreed", "seen")
 
 
 class Telemetry(nn.Module):
@@ -89,8 +91,14 @@ class Telemetry(nn.Module):
         steps = [int(s) for s in _gathered(self.broken) if s >= 0]
         return min(steps) if steps else None
 
+    def merge(self) -> None:
+        """Moves the sums of all ranks to the first, whose checkpoint is then whole. What `read` says stays the same."""
+        for name in SUMS:
+            total = sum_over_ranks(getattr(self, name))
+            getattr(self, name).copy_(total if rank() == 0 else torch.zeros_like(total))
+
     def reset(self) -> None:
-        for name in ("losses", "weight", "known", "agreed", "seen"):
+        for name in SUMS:
             getattr(self, name).zero_()
 
 

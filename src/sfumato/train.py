@@ -119,6 +119,7 @@ def train(
                 accelerator.clip_grad_norm_(nets.student.parameters(), config.clip)
             state.optimizer.step()
             state.optimizer.zero_grad()
+            distributed.average_over_ranks_(state.statistics)  # of batch norm, each rank's own until here
             if nets.teacher is not None:
                 nets.teacher.update(nets.student, step)
             reporter.step(done)
@@ -199,10 +200,12 @@ def _prepare(
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     method.to(device).train()
-    # The average is made before the student is wrapped: the wrapping must not be copied with it.
-    teacher = Ema(model, config.ema, ramp=config.ema_ramp).to(device) if config.ema else None
     optimizer = make_optimizer(model, config)
     student, optimizer = accelerator.prepare(model, optimizer)
+    # The loop enters autocast itself. Wrapped into the network it would also reach predictions, and the kept weights.
+    accelerator.unwrap_model(student, keep_fp32_wrapper=False)
+    # After the wrapping, which gives every rank the first one's weights.
+    teacher = Ema(student, config.ema, ramp=config.ema_ramp) if config.ema else None
     telemetry = Telemetry(data.table.classes, torch.from_numpy(_hidden_labels(data))).to(device)
     return TrainingState(
         Nets(student, teacher, config.layout), method, telemetry, optimizer, accelerator, Memory(), dict(identity or {})

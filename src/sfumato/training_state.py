@@ -55,12 +55,18 @@ class TrainingState:
     memory: Memory
     identity: dict[str, object]
 
+    @property
+    def statistics(self) -> list[Tensor]:
+        """Floating buffers of the student, such as the running statistics of batch norm."""
+        return [buffer for buffer in self.nets.student.buffers() if buffer.is_floating_point()]
+
     def _modules(self) -> dict[str, nn.Module]:
         modules = {"model": unwrapped(self.nets.student), "method": self.method, "telemetry": self.telemetry}
         return modules | ({"teacher": self.nets.teacher} if self.nets.teacher is not None else {})
 
     def save(self, folder: Path | None, step: int, *, keep: int) -> None:
         """Write the state after `step` finished steps; only the first rank writes."""
+        self.telemetry.merge()
         if folder is not None and distributed.rank() == 0:
             tensors: dict[str, Mapping[str, Tensor]] = {key: m.state_dict() for key, m in self._modules().items()}
             tensors["best"] = self.memory.best_state
@@ -84,6 +90,8 @@ class TrainingState:
         self._check_identity(path, loaded.state["identity"])
         for key, module in self._modules().items():
             module.load_state_dict(loaded.tensors.get(key, {}))
+        if distributed.rank() != 0:
+            self.telemetry.reset()  # the first rank holds the sums of all
         self.optimizer.load_state_dict(loaded.optimizer)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(loaded.state["scaler"])

@@ -160,6 +160,17 @@ def test_bfloat16_trains() -> None:
     assert all(v.dtype == torch.float32 for v in chosen.state_dict().values() if v.is_floating_point())
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_predictions_after_training_in_bfloat16_are_those_of_the_kept_weights(ema: float) -> None:
+    """In full precision, whether the student or its average is kept: a later evaluation must find the same."""
+    result, _ = run("supervised", steps=6, precision="bf16", ema=ema)
+    reread = network()
+    reread.load_state_dict(result.model.state_dict())
+    rows = data().splits.val
+    logits = [predict_rows(model, data(), rows, torch.device("cpu"))[0] for model in (result.model, reread)]
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
+
+
 def test_batches_asked_for_out_of_order_hold_their_own_images() -> None:
     maker, other = (BatchMaker(data(), fixmatch().views, 8, 2, 0, torch.device("cpu")) for _ in range(2))
     maker.at(0, 9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sfumato.distributed import mean_over_ranks
+from sfumato.distributed import mean_over_ranks, world_size
 
 
 def mean(values: Tensor, *, over: Tensor) -> Tensor:
@@ -16,5 +16,5 @@ def mean(values: Tensor, *, over: Tensor) -> Tensor:
     """
     kept = values.masked_fill(over == 0, 0.0)
     count = mean_over_ranks(over.to(values.dtype).sum())
-    # An empty batch has sum 0: dividing by the least positive count of one entry keeps both value and gradient 0.
-    return kept.sum() / count.clamp_min(1.0 / max(1, over.numel()))
+    # With no entry the sum is 0: dividing by the count of a single entry keeps both value and gradient 0.
+    return kept.sum() / count.clamp_min(1.0 / world_size())
