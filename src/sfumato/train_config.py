@@ -55,6 +55,13 @@ class TrainConfig:
         for key in ("warmup", "unlabeled_start", "final_lr"):
             if not 0 <= getattr(self, key) <= 1:
                 raise UsageError(f"{key}={getattr(self, key)}: expected a share between 0 and 1.")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema={self.ema}: expected 0 for no averaged weights, or a momentum below 1 such as 0.99.")
+        for key in ("lr", "weight_decay", "momentum", "backbone_lr_scale"):
+            if not getattr(self, key) >= 0:
+                raise UsageError(f"{key}={getattr(self, key)}: expected a number of at least 0.")
+        if self.clip is not None and not self.clip > 0:
+            raise UsageError(f"clip={self.clip}: expected a number above 0, or none.")
         check_choice("train", "optimizer", self.optimizer, get_args(Optimizer))
         check_choice("train", "schedule", self.schedule, get_args(Schedule))
         check_choice("train", "layout", self.layout, get_args(Layout))

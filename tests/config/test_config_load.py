@@ -97,6 +97,9 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     [
         (["method=fixmach"], "method 'fixmach' is unknown. Did you mean 'fixmatch'? `sfumato methods` lists them."),
         (["stepz=3"], "command line: 'stepz' is no known key. Did you mean 'steps'?"),
+        (["mehtod=fixmatch"], "command line: 'mehtod' is no known key. Did you mean 'method'?"),
+        (["modle=small"], "command line: 'modle' is no known key. Did you mean 'model'?"),
+        (["view=photos"], "command line: 'view' is no known key. Did you mean 'views'?"),
         (["trian.steps=3"], "command line: 'trian.steps' is no known key. Did you mean 'train.steps'?"),
         (["zzz=3"], "command line: 'zzz' is no known key. `sfumato config` prints all keys."),
         (
@@ -111,6 +114,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (["method=fixmatch", "threshold=high"], "fixmatch.threshold='high': input should be a valid number"),
         (["weight=bel"], "uncertainty_weighted.weight='bel': input should be 'bell', 'one',"),
         (["steps=0"], "train.steps=0: expected a whole number of at least 1."),
+        (["ema=2"], "train.ema=2.0: expected 0 for no averaged weights, or a momentum below 1 such as 0.99."),
+        (["lr=-1"], "train.lr=-1.0: expected a number of at least 0."),
+        (["lr=.nan"], "train.lr=nan: expected a number of at least 0."),
+        (["clip=0"], "train.clip=0.0: expected a number above 0, or none."),
         (["steps=1.5"], "command line: train.steps=1.5: expected a valid integer"),
         (["recipe=quik"], "recipe 'quik' is unknown. Did you mean 'quick'?"),
         (["seeds=3:3"], "command line: seeds='3:3': expected at least one seed, and none twice."),

@@ -71,7 +71,9 @@ class Keys:
                 f"Did you mean '{inside[close[0]]}'?" if close else f"Known in {section}: {', '.join(sorted(inside))}."
             )
         else:
-            close = get_close_matches(given, {*self.types, *map(_leaf, self.types)}, n=1, cutoff=0.6)
+            # Not from a set: of names that are equally close the same one is told every time.
+            known = [*SHORT, *self.types, *map(_leaf, self.types)]
+            close = get_close_matches(given, known, n=1, cutoff=0.6)
             hint = f"Did you mean '{close[0]}'?" if close else "`sfumato config` prints all keys."
         return f"'{given}' is no known key. {hint}"
 
