@@ -223,7 +223,7 @@ def test_store_names_the_first_three_broken_images_and_counts_the_rest() -> None
     store = store_of([encoded(picture(0)), *[b""] * 5])
     expected = (
         r"5 images cannot be read: '1.png' \(empty, 0 bytes\), '2.png' \(empty, 0 bytes\), '3.png' \(empty, 0 bytes\) "
-        r"and 2 more. Replace or delete them, or set skip_broken to leave them out."
+        r"and 2 more. Replace or delete them, or leave them out with skip_broken=true "
     )
     with pytest.raises(DataError, match=expected):
         store.load(range(6))

@@ -191,9 +191,10 @@ def test_absolute_paths_outside_the_folder(tmp_path: Path) -> None:
             "fil,label\n0.png,cat\n",
             "no column 'file' (its first line has: fil, label). Expected the header file,label or ",
         ),
-        ("fil,label\n0.png,cat\n", "Did you mean 'fil'?"),
+        ("fil,label\n0.png,cat\n", "Rename 'fil' to 'file'?"),
         ("file,labels\n0.png,cat\n", "no column 'label' (its first line has: file, labels)"),
-        ("a,b\n", "no column 'file' and 'label'"),
+        ("filename,lable\n", "Rename 'filename' to 'file' and 'lable' to 'label'?"),
+        ("a,b\n", "no columns 'file' and 'label'"),
         ("", "its first line has: nothing"),
         ("file,label\n0.pgn,cat\n", "1 file named in it cannot be found in "),
         ("file,label\n0.pgn,cat\n", "'0.pgn' (row 2). Names are relative to "),
@@ -235,7 +236,7 @@ def test_rows_that_agree_are_one(tmp_path: Path) -> None:
     photos, labels = csv_folder(tmp_path, "file,label\n0.png,cat\n0.png,cat\n1.png,dog\n")
     table = load_table(photos, labels=labels)
     assert len(table) == 5
-    assert table.notes == (f"{labels}: 1 row repeat an earlier one and change nothing.",)
+    assert table.notes == (f"{labels}: 1 row repeats an earlier one and changes nothing.",)
 
 
 def test_minus_one_is_no_class(tmp_path: Path) -> None:
@@ -554,7 +555,10 @@ def test_broken_images_stop_or_are_left_out(tmp_path: Path) -> None:
     content = bytearray(encoded(picture(7, (40, 40))))
     content[len(content) // 2] ^= 255  # the header and the end are sound: only decoding finds this one
     (tmp_path / "dog" / "1.png").write_bytes(content)
-    expect(tmp_path, "1 image cannot be read: 'cat/0.png' (empty, 0 bytes). Replace or delete them, or set skip_broken")
+    expect(
+        tmp_path,
+        "1 image cannot be read: 'cat/0.png' (empty, 0 bytes). Replace or delete it, or leave it out with skip_broken",
+    )
     table = load_table(tmp_path, skip_broken=True)
     assert table.notes == ("2 images left out because they cannot be read: 'cat/0.png', 'dog/1.png'.",)
     assert labels_of(table) == {"cat/1.png": "cat", "cat/2.png": "cat", "dog/0.png": "dog", "dog/2.png": "dog"}

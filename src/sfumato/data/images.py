@@ -96,9 +96,10 @@ def describe_broken(broken: dict[str, str]) -> str:
     """The message for images that cannot be read: name -> reason."""
     shown = ", ".join(f"'{name}' ({reason})" for name, reason in list(broken.items())[:SHOWN])
     more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+    them = "it" if len(broken) == 1 else "them"
     return (
         f"{plural(len(broken), 'image')} cannot be read: {shown}{more}. "
-        "Replace or delete them, or set skip_broken to leave them out."
+        f"Replace or delete {them}, or leave {them} out with skip_broken=true (`sfumato predict`: --skip-broken)."
     )
 
 

@@ -95,6 +95,7 @@ CHANGED = {
     "classes": "the class names",
     "images": "which images are labelled, validation or test, or their pixels",
 }
+MEND_FILE = "Restore the file, or start a new run, which draws new splits."
 MEND = "Restore the data, or start a new run, which draws new splits."
 
 
@@ -124,11 +125,11 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. A run writes its splits here when it starts.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a splits file ({error}).") from error
+        raise DataError(f"{path}: not a splits file ({error}). {MEND_FILE}") from error
     wanted = {"seed", "split_seed", "fingerprint", "hashes", "notes", *PARTS}
     missing = sorted(wanted - set(content)) if isinstance(content, dict) else sorted(wanted)
     if missing:
-        raise DataError(f"{path}: not a splits file: it has no {', '.join(missing)}.")
+        raise DataError(f"{path}: not a splits file: it has no {', '.join(missing)}. {MEND_FILE}")
     return dict(content)
 
 

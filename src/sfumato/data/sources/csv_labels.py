@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -111,9 +112,12 @@ def _columns(header: list[str], labels: Path) -> str:
     missing = [*([] if found else ["file"]), *([] if "label" in header else ["label"])]
     if missing:
         lacking = " and ".join(f"'{name}'" for name in missing)
+        near = {name: close[0] for name in missing if (close := get_close_matches(name, header, n=1))}
+        renames = " and ".join(f"'{found}' to '{name}'" for name, found in near.items())
+        column = "column" if len(missing) == 1 else "columns"
         raise DataError(
-            f"{labels}: no column {lacking} (its first line has: {', '.join(header) or 'nothing'}). "
-            f"Expected the header file,label or file,label,split.{did_you_mean(missing[0], header)}"
+            f"{labels}: no {column} {lacking} (its first line has: {', '.join(header) or 'nothing'}). "
+            f"Expected the header file,label or file,label,split." + (f" Rename {renames}?" if renames else "")
         )
     return found[0]
 
@@ -163,7 +167,8 @@ def _merge(known: list[tuple[str, _Row]], labels: Path) -> tuple[dict[str, _Row]
                 )
                 problems.append(Problem("error", message))
     if repeated and not problems:
-        message = f"{labels}: {plural(repeated, 'row')} repeat an earlier one and change nothing."
+        repeat = "repeats an earlier one and changes" if repeated == 1 else "repeat an earlier one and change"
+        message = f"{labels}: {plural(repeated, 'row')} {repeat} nothing."
         problems.append(Problem("warning", message))
     return entries, problems
 
