@@ -68,11 +68,7 @@ class BatchMaker:
     _ahead: Future[Read] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        parts = distributed.world_size() * self.accumulate
-        if self.batch_size % parts:
-            raise UsageError(
-                f"batch_size={self.batch_size}: the global batch must be a multiple of ranks x accumulate = {parts}."
-            )
+        check_batch_size(self.batch_size, self.accumulate)
         splits = self.data.splits
         self.labeled = StepSampler(splits.labeled, self.batch_size, seed=self.seed, purpose="labeled")
         self.unlabeled = None
@@ -149,3 +145,13 @@ class BatchMaker:
 
     def close(self) -> None:
         self._reader.shutdown(wait=True, cancel_futures=True)
+
+
+def check_batch_size(batch_size: int, accumulate: int) -> None:
+    """Raise a UsageError unless the global batch is cut into equal parts."""
+    parts = distributed.world_size() * accumulate
+    if batch_size % parts:
+        raise UsageError(
+            f"batch_size={batch_size}: the global batch must be a multiple of ranks x accumulate = {parts}. "
+            f"Take {parts * max(1, round(batch_size / parts))}."
+        )

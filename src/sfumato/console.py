@@ -46,7 +46,9 @@ class Reporter:
         if self.silent:
             return
         note = "  ".join(
-            f"{label} {values[key]:{form}}" for key, label, form in SHOWN if math.isfinite(values.get(key, math.nan))
+            f"{label} {values[key]:{form}}"
+            for key, label, form in SHOWN
+            if math.isfinite(values.get(key, math.nan)) and not (key == UNLABELED and "pl/coverage" not in values)
         )
         if self._bar is not None:
             self._bar.update(self._task, note=note)
@@ -63,9 +65,10 @@ class Reporter:
             self.console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
 
 
+UNLABELED = "train/loss_unsup"  # always 0 where there are no pseudo-labels, and not shown then
 SHOWN = (
     ("train/loss_sup", "loss", ".3f"),
-    ("train/loss_unsup", "unlabelled", ".3f"),
+    (UNLABELED, "unlabelled", ".3f"),
     ("pl/coverage", "mask rate", ".0%"),
     ("pl/precision", "agreement", ".0%"),
     ("val/acc", "validation accuracy", ".1%"),

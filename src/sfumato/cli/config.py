@@ -13,7 +13,7 @@ from sfumato.cli.show import print_json, print_table
 def config(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DATA or SETTINGS.yaml] [key=value]...", help="As for `sfumato train`."),
+        typer.Argument(metavar="DATA|SETTINGS.yaml key=value", help="As for `sfumato train`."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Settings that go together.")] = None,
     recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,

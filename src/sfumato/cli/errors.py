@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import Any
 
 import typer
@@ -47,6 +48,8 @@ def fail(message: str, code: int) -> typer.Exit:
     """The exit to raise, once the message is out; of several processes the first one speaks."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(message, err=True)
+    else:
+        time.sleep(1)  # torchrun stops all as soon as one has ended: not before the first has spoken
     return typer.Exit(code)
 
 

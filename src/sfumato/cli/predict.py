@@ -19,14 +19,19 @@ def predict(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder, searched through, or one image.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV file to write; printed by default.")] = None,
     select: Annotated[Select, typer.Option(help="The last network, or the one best on validation.")] = Select.last,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and name them.")
+    ] = False,
 ) -> None:
     """Label new images: CSV with file, label, calibrated probability and the three most probable classes."""
     from sfumato.run.files import write_text
     from sfumato.run.trained import open_trained, predict_folder
 
-    text = predict_folder(open_trained(run, select.value), images)
+    found = predict_folder(open_trained(run, select.value), images, skip_broken=skip_broken)
+    for name, reason in found.left_out.items():
+        typer.echo(f"left out: '{name}' ({reason})", err=True)
     if out is None:
-        typer.echo(text, nl=False)
+        typer.echo(found.text, nl=False)
         return
-    write_text(out, text)
-    typer.echo(f"{text.count(chr(10)) - 1:,} images -> {out}")
+    write_text(out, found.text)
+    typer.echo(f"{found.count:,} {'image' if found.count == 1 else 'images'} -> {out}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sfumato.cli.arguments import Given, override, sort_arguments
-from sfumato.cli.show import print_json, print_summary, say
+from sfumato.cli.show import print_json, print_summary, say, speaks
 from sfumato.errors import CollapseError, UsageError
 
 
@@ -16,7 +16,7 @@ def train(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA or SETTINGS.yaml] [key=value]...",
+            metavar="DATA|SETTINGS.yaml key=value",
             help="A folder, .parquet or .npz file, or built-in set; or a file of settings. Keys: `sfumato config`.",
         ),
     ] = None,
@@ -52,7 +52,7 @@ def train(
         print_json(summary.as_json())
     else:
         print_summary(summary)
-    if summary.collapsed:
+    if summary.collapsed and speaks():  # an exit code of another rank would end the first before it has printed
         raise CollapseError(f"The pseudo-labels were collapsed at the end. {summary.collapsed}")
 
 

@@ -46,7 +46,7 @@ def json_object(path: Path, maker: str) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}). {maker}") from error
+        raise DataError(f"{path}: not readable as JSON ({error}). Once it is deleted, {maker}") from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: expected a JSON object, found {type(found).__name__}. {maker}")
     return found
@@ -100,7 +100,7 @@ def predictions(path: Path, classes: int | None) -> Predictions | None:
         return None
     maker = "`sfumato eval` writes it anew."
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy leaks a broken file it opens
             held = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, BadZipFile, EOFError) as error:
         raise DataError(f"{path}: not readable as npz ({error}). {maker}") from error

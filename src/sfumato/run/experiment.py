@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato import distributed
+from sfumato.batches import check_batch_size
 from sfumato.config import Config, dump, identity, load
 from sfumato.data import Splits, Table
 from sfumato.errors import DataError, SfumatoError
@@ -92,7 +93,9 @@ def experiment(
             files.refuse_taken(out)  # before anything that takes time
         table = prepare.open_table(config)
         config = prepare.settled(prepare.located(config), table)
-        if resume is None:
+        if resume is not None:
+            _refuse_other_data(resume, table)  # before config.yaml is written anew
+        else:
             for note in rehearse(config, table).notes:
                 say(f"note: {note}")
         name = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
@@ -126,9 +129,16 @@ def reopened(folder: Path, overrides: Sequence[str] = ()) -> Config:
     return now
 
 
+def _refuse_other_data(folder: Path, table: Table) -> None:
+    for path in (folder, *files.seed_folders(folder)):
+        if (path / files.SPLITS).exists():
+            Splits.load(path / files.SPLITS, table)
+
+
 def rehearse(config: Config, table: Table) -> Splits:
     """All but training, so that mistakes come up before a folder is made. Returns the splits of the first seed."""
     config = config.with_seed(config.seeds[0] if config.seeds else config.seed)
+    check_batch_size(config.train.batch_size, config.train.accumulate)
     splits = prepare.draw(config, table)
     model = prepare.make_model(config, table)
     prepare.make_method(config, prepare.make_data(config, table, splits, model))
@@ -153,7 +163,10 @@ def _all_seeds(config: Config, table: Table, folder: Path, say: Say, quiet: bool
         if is_first():
             files.write_text(folder / files.CONFIG, f"# sfumato train {folder / files.CONFIG}\n{dump(config)}")
         for seed in config.seeds:
-            _one_seed(config.with_seed(seed), table, folder / f"seed-{seed}", summary, say, quiet)
+            own = folder / f"seed-{seed}"
+            own.mkdir(exist_ok=True)
+            with files.alone(own) if is_first() else nullcontext():  # it can be resumed by itself too
+                _one_seed(config.with_seed(seed), table, own, summary, say, quiet)
         summary.verdict = _verdict(summary, folder)
     return summary
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,10 +46,12 @@ def no_unlabeled() -> dict[str, Any]:
 def _load(run: Path, part: str) -> dict[str, Any]:
     path = run / "predictions" / f"{part}.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy leaks a broken file it opens
             return {key: archive[key] for key in ("rows", "logits", "labels")}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. `sfumato eval {run}` writes it anew.") from error
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path}: not readable ({error}). `sfumato eval {run}` writes it anew.") from error
 
 
 def _right(arrays: dict[str, Any]) -> Any:

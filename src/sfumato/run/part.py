@@ -35,7 +35,7 @@ def run_part(config: Config, table: Table, splits: Splits, folder: Path, *, say:
     """Train and conclude, or go on where an earlier call in the same folder stopped; the metrics of the end."""
     label = f"{config.method.name}, seed {config.seed}"
     metrics = files.metrics_of(folder)
-    if metrics is not None:
+    if metrics is not None and all((folder / name).is_file() for name in (files.CARD, files.WEIGHTS)):
         say(f"{label}: finished before, {one_line(metrics)}")
         return metrics
     count = f"{len(splits.labeled):,} labelled"

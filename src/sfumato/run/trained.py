@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from sfumato.config import load
 from sfumato.data import ImageStore, Splits, Table, load_table
+from sfumato.data.decode import BrokenImage, attempt_each, digest
+from sfumato.data.images import describe_broken
 from sfumato.data.listing import find_images
 from sfumato.errors import DataError
 from sfumato.evaluate import predict
@@ -63,7 +66,7 @@ def open_trained(folder: Path, select: Select = "last") -> Trained:
     if select == "best" and (folder / files.WEIGHTS).exists() and not (folder / weights).exists():
         raise DataError(f"{folder}: no {weights}: the run had no validation split to choose by. Use --select last.")
     files.one_run(folder, (files.CARD, weights))
-    card = files.read_json(folder / files.CARD, f"`sfumato train --resume {folder}` writes it if it is missing.")
+    card = _card(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(
         card["model"]["name"],
@@ -81,10 +84,33 @@ def open_trained(folder: Path, select: Select = "last") -> Trained:
     return Trained(folder, card, model.to(device).eval(), augment, temperature, device, select)
 
 
-def predict_folder(trained: Trained, images: Path, *, top: int = 3) -> str:
-    """CSV with the columns file, label, probability and top3, one line an image, in the order of their names.
+CARD_KEYS = ("classes", "image_size", "channels", "mean", "std", "preset", "temperature", "method", "model")
 
-    Probabilities are after temperature scaling. `images`: a folder, searched through, or one image.
+
+def _card(folder: Path) -> dict[str, Any]:
+    path = folder / files.CARD
+    mend = f"Delete it, and `sfumato train --resume {shlex.quote(str(folder))}` writes it anew."
+    card = files.read_json(path, mend)
+    missing = [key for key in CARD_KEYS if key not in card]
+    if missing:
+        raise DataError(f"{path}: it has no {', '.join(missing)}. {mend}")
+    return card
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """`text` is a CSV with the columns file, label, probability and top3, one line an image, ordered by name."""
+
+    text: str
+    count: int
+    left_out: dict[str, str]  # name -> why it cannot be read
+
+
+def predict_folder(trained: Trained, images: Path, *, top: int = 3, skip_broken: bool = False) -> Predicted:
+    """The labels of new images. Probabilities are after temperature scaling.
+
+    images: a folder, searched through, or one image. skip_broken: leave out images that cannot be read (decodes all of
+    them once to find out) instead of raising DataError.
     """
     if not images.exists():
         raise DataError(f"{images}: no such file or folder. Give a folder of images, or one image.")
@@ -92,6 +118,10 @@ def predict_folder(trained: Trained, images: Path, *, top: int = 3) -> str:
     if not paths:
         raise DataError(f"{images}: no image in it or below it.")
     root = images if images.is_dir() else images.parent
+    left_out = _broken(paths, root) if skip_broken else {}
+    paths = [path for path in paths if path.relative_to(root).as_posix() not in left_out]
+    if not paths:
+        raise DataError(describe_broken(left_out))
     names = [path.relative_to(root).as_posix() for path in paths]
     size, channels = trained.card["image_size"], trained.card["channels"]
     store = ImageStore(paths, names, image_size=size, channels=channels, keep_limit=0)
@@ -104,7 +134,13 @@ def predict_folder(trained: Trained, images: Path, *, top: int = 3) -> str:
         labels = [trained.classes[place] for place in found]
         ranked = "; ".join(f"{label}:{share:.4f}" for label, share in zip(labels, sure, strict=True))
         writer.writerow([name, labels[0], f"{sure[0]:.4f}", ranked])
-    return text.getvalue()
+    return Predicted(text.getvalue(), len(paths), left_out)
+
+
+def _broken(paths: Sequence[Path], root: Path) -> dict[str, str]:
+    looks = attempt_each(digest, paths)
+    found = zip(paths, looks, strict=True)
+    return {path.relative_to(root).as_posix(): str(look) for path, look in found if isinstance(look, BrokenImage)}
 
 
 def evaluate_run(trained: Trained) -> dict[str, Any]:
