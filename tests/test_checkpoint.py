@@ -238,13 +238,13 @@ def test_what_interrupted_saves_left_behind_goes(tmp_path: Path) -> None:
     assert names(tmp_path) == ["notes", "step-00000010", "step-00000030"]
 
 
-def test_prune_keeps_the_newest_and_the_protected(tmp_path: Path) -> None:
+def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     for step in range(1, 7):
         save(tmp_path, step)
-    deleted = checkpoint.prune(tmp_path, 2, protect=[2, 99])
-    assert names(tmp_path) == ["step-00000002", "step-00000005", "step-00000006"]
-    assert [path.name for path in deleted] == ["step-00000001", "step-00000003", "step-00000004"]
-    assert checkpoint.prune(tmp_path, 2, protect=[2]) == []
+    deleted = checkpoint.prune(tmp_path, 2)
+    assert names(tmp_path) == ["step-00000005", "step-00000006"]
+    assert [path.name for path in deleted] == [f"step-0000000{step}" for step in (1, 2, 3, 4)]
+    assert checkpoint.prune(tmp_path, 2) == []
     assert checkpoint.prune(tmp_path / "none", 2) == []
 
 

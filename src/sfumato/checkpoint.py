@@ -16,7 +16,7 @@ import pickle
 import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,8 +117,8 @@ def load(path: Path) -> Loaded:
     return Loaded(int(manifest["step"]), tensors, state, optimizer)
 
 
-def prune(folder: Path, keep: int, *, protect: Collection[int] = ()) -> list[Path]:
-    """Delete all but the newest `keep` whole checkpoints and those of the steps in `protect`; return the deleted.
+def prune(folder: Path, keep: int) -> list[Path]:
+    """Delete all but the newest `keep` whole checkpoints; return the deleted.
 
     Broken checkpoints and what interrupted saves left behind go too.
     """
@@ -127,8 +127,7 @@ def prune(folder: Path, keep: int, *, protect: Collection[int] = ()) -> list[Pat
     if folder.is_dir():
         _clean(folder)
     whole = [path for path in _checkpoints(folder) if _fault(path, contents=False) is None]
-    kept = {*whole[-keep:], *(path for path in whole if _step(path) in protect)}
-    deleted = [path for path in _checkpoints(folder) if path not in kept]
+    deleted = [path for path in _checkpoints(folder) if path not in whole[-keep:]]
     for path in deleted:
         _remove(path)
     return deleted

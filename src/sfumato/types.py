@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 
@@ -132,4 +131,4 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        return self.supervised + self.unsupervised + torch.stack([*self.extras.values(), self.supervised * 0]).sum()
+        return sum(self.extras.values(), self.supervised + self.unsupervised)

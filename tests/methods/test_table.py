@@ -6,6 +6,8 @@ import pytest
 
 from sfumato.errors import UsageError
 from sfumato.methods import METHODS, Facts, Method, build, describe, options
+from sfumato.methods.fixmatch import fixmatch
+from sfumato.methods.softmatch import softmatch
 
 
 def message(*args):
@@ -57,3 +59,16 @@ def test_values_out_of_range_say_what_is_expected():
 
 def test_numbers_may_come_as_text_of_the_command_line():
     assert build("fixmatch", Facts(2), {"threshold": "0.8"}).weigh.threshold == 0.8
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: fixmatch(target="sotf"), r"fixmatch\(target='sotf'\): expected one of hard, soft"),
+        (r"uncertainty_weighted\(target='sotf'\): expected one of soft",),
+        (lambda: softmatch(3, align="none", statistics="alined"), r"softmatch\(statistics='alined'\).*'aligned'"),
+    ],
+)
+def test_constructors_called_in_python_check_names_too(make, text):
+    with pytest.raises(UsageError, match=text):
+        make()

@@ -55,6 +55,7 @@ def test_schedules():
     assert [ramp(Progress(k, 11)) for k in (0, 2, 5, 10)] == pytest.approx([0.5, 1.1, 2.0, 2.0])
     assert Constant(3.0)(Progress(4, 5)) == 3.0
     assert (Progress(0, 1).fraction, Progress(0, 10).fraction, Progress(9, 10).fraction) == (0.0, 0.0, 1.0)
+    assert Ramp(0.0, 3.0, over=0.0)(Progress(0, 10)) == 3.0
 
 
 def test_the_gate_follows_k_and_stays_in_its_range():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.functional.probability import class_counts, class_sums, confidence, one_hot, probability
-from sfumato.running.average import ClassPrior, RunningMean
+from sfumato.running.average import RunningMean
 from sfumato.running.gaussian import RunningGaussian, RunningMoments
 from sfumato.running.status import LearningStatus, PixelStatus
 from sfumato.running.window import WindowMean
@@ -64,10 +64,6 @@ def _per_class(m, b):
     m.observe(sums, class_counts(label, CLASSES, b.valid))
 
 
-def _prior(m, b):
-    m.observe(b.p, b.valid)
-
-
 def _top(m, b):
     m.observe(confidence(b.p)[0], b.valid)
 
@@ -102,8 +98,10 @@ KINDS: dict[str, Kind] = {
         for init in ("first", "given", "debiased")
     },
     **{
-        f"ClassPrior-{init}": Kind(lambda init=init: ClassPrior(CLASSES, momentum=0.9, init=init), _prior, _value)
-        for init in ("first", "uniform", "debiased")
+        f"RunningMean-prior-{init}": Kind(
+            lambda init=init: RunningMean(UNIFORM, momentum=0.9, init=init), _class_sums, _value
+        )
+        for init in ("first", "given", "debiased")
     },
     **{
         f"WindowMean-{init}": Kind(lambda init=init: WindowMean(UNIFORM, length=3, init=init), _class_sums, _value)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from sfumato.running.average import ClassPrior, RunningMean
+from sfumato.functional.probability import class_sums
+from sfumato.running.average import RunningMean
 from sfumato.running.gaussian import RunningGaussian, RunningMoments
 from sfumato.running.window import WindowMean
 from tests.running.statistics import batches
@@ -60,12 +61,12 @@ def test_a_class_that_comes_late_is_unbiased_too(init):
     assert mean.value.tolist() == pytest.approx([1.0, 3.0])
 
 
-@pytest.mark.parametrize("init", ["first", "uniform", "debiased"])
+@pytest.mark.parametrize("init", ["first", "given", "debiased"])
 def test_a_class_prior_sums_to_one(init):
-    prior = ClassPrior(5, momentum=0.9, init=init)
+    prior = RunningMean(torch.full((5,), 0.2), momentum=0.9, init=init)
     assert prior.value.tolist() == pytest.approx([0.2] * 5)
     for batch in batches(4):
-        prior.observe(batch.p, batch.valid)
+        prior.observe(class_sums(batch.p, batch.valid), batch.valid.sum())
         assert prior.value.sum().item() == pytest.approx(1.0)
 
 

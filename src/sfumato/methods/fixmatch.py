@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sfumato.errors import check_choice
 from sfumato.methods.consistency import Consistency
 from sfumato.rules import FixedThreshold, Hard, Sharpened
 from sfumato.types import ViewSpec
@@ -21,6 +22,7 @@ def fixmatch(
 
     target="soft" predicts p_w^(1/T) instead; labeled_strong adds strong views of the labelled images.
     """
+    check_choice("fixmatch", "target", target, ("hard", "soft"))
     return Consistency(
         weigh=FixedThreshold(threshold),
         target=Hard() if target == "hard" else Sharpened(temperature),

@@ -28,8 +28,8 @@ def softmatch(
     """
     gaussian = TruncatedGaussian(num_classes, n_sigma=n_sigma, momentum=momentum, estimate=estimate)
     weigh: Weigher = gaussian
+    check_choice("softmatch", "statistics", statistics, ("raw", "aligned"))
     if align != "none":
-        check_choice("softmatch", "statistics", statistics, ("raw", "aligned"))
         alignment = DistributionAlignment(num_classes, target=align, momentum=momentum)
         weigh = Aligned(alignment, gaussian, observe_raw=statistics == "raw")
     return Consistency(weigh=weigh, lambda_u=lambda_u, views=ViewSpec(labeled_strong=labeled_strong))

@@ -63,7 +63,7 @@ class Targeter(Rule):
 
 
 class Extra(Rule):
-    """A further loss beside the divergence, under a name of its own in the log."""
+    """A further loss beside the divergence, under a name of its own; the log counts it with the unlabelled loss."""
 
     name: str
 

@@ -20,11 +20,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class Ramp:
-    """Linear from `start` to `end` over the first `over` of training, constant after."""
+    """Linear from `start` to `end` over the first `over` of training, constant after; over=0 is `end` throughout."""
 
     start: float
     end: float
     over: float = 1.0
 
     def __call__(self, progress: Progress) -> float:
-        return self.start + (self.end - self.start) * min(1.0, progress.fraction / self.over)
+        reached = progress.fraction / self.over if progress.fraction < self.over else 1.0
+        return self.start + (self.end - self.start) * reached

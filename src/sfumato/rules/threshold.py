@@ -10,7 +10,7 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.probability import class_sums, confidence, probability
 from sfumato.functional.weigh import above, curriculum_threshold, self_adaptive_threshold
 from sfumato.rules.base import Weigher
-from sfumato.running.average import ClassPrior, RunningMean
+from sfumato.running.average import Init, RunningMean
 from sfumato.running.status import LearningStatus, PixelStatus
 from sfumato.types import Context
 
@@ -123,8 +123,9 @@ class SelfAdaptiveThreshold(Weigher):
             if value is not None and not 0.0 <= value <= 1.0:
                 raise UsageError(f"SelfAdaptiveThreshold({key}={value}): expected a number between 0 and 1, or None.")
         self.quantile, self.ceiling = quantile, ceiling
-        self.level = RunningMean(1.0 / num_classes, momentum=momentum, init="first" if init == "first" else "given")
-        self.prior = ClassPrior(num_classes, momentum=momentum, init="first" if init == "first" else "uniform")
+        start: Init = "first" if init == "first" else "given"
+        self.level = RunningMean(1.0 / num_classes, momentum=momentum, init=start)
+        self.prior = RunningMean(torch.full((num_classes,), 1.0 / num_classes), momentum=momentum, init=start)
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         top, _ = confidence(p)
@@ -132,7 +133,7 @@ class SelfAdaptiveThreshold(Weigher):
             self.level.observe((top * valid).sum(), valid.sum())
         else:
             self.level.blend(*_global_quantile(top, valid, self.quantile))
-        self.prior.mean.observe(class_sums(p, valid), valid.sum())
+        self.prior.observe(class_sums(p, valid), valid.sum())
 
     @property
     def global_threshold(self) -> Tensor:

@@ -67,23 +67,3 @@ class RunningMean(nn.Module):
             return self.average
         weight = 1 - self.momentum ** self.batches.to(self.average.dtype)
         return torch.where(self.batches == 0, self.start, self.average / weight.clamp_min(1e-12))
-
-
-class ClassPrior(nn.Module):
-    """Moving average of the mean prediction, (C,), which sums to 1; `uniform` starts at 1/C."""
-
-    def __init__(
-        self, num_classes: int, *, momentum: float = 0.999, init: Literal["first", "uniform", "debiased"] = "debiased"
-    ) -> None:
-        super().__init__()
-        start = torch.full((num_classes,), 1.0 / num_classes)
-        self.mean = RunningMean(start, momentum=momentum, init="given" if init == "uniform" else init)
-
-    def observe(self, p: Tensor, valid: Tensor) -> None:
-        """p: (N, C, *S) probabilities, valid: (N, *S)."""
-        sums = (p * valid.unsqueeze(1)).transpose(0, 1).flatten(1).sum(dim=1)
-        self.mean.observe(sums, valid.sum())
-
-    @property
-    def value(self) -> Tensor:
-        return self.mean.value
