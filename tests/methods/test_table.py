@@ -65,7 +65,6 @@ def test_numbers_may_come_as_text_of_the_command_line():
     ("make", "text"),
     [
         (lambda: fixmatch(target="sotf"), r"fixmatch\(target='sotf'\): expected one of hard, soft"),
-        (r"uncertainty_weighted\(target='sotf'\): expected one of soft",),
         (lambda: softmatch(3, align="none", statistics="alined"), r"softmatch\(statistics='alined'\).*'aligned'"),
     ],
 )
