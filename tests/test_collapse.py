@@ -50,6 +50,16 @@ def test_confident_and_wrong_with_its_reason():
         assert advice in found.reason
 
 
+def test_without_held_out_labels_the_training_labels_stand_in():
+    none, labels = torch.zeros(0, 10), torch.zeros(0, dtype=torch.int64)
+    greedy, trained = torch.tensor([91.0, 1, 1, 1, 1, 1, 1, 1, 1, 1]), torch.full((10,), 4)
+    found = diagnose(none, labels, greedy, DIGITS, trained=trained)
+    assert found is not None
+    assert found.reason.startswith("The pseudo-labels crowd into '0' (91 % of them, 10 % of the training labels).")
+    assert diagnose(none, labels, EVEN, DIGITS, trained=trained) is None
+    assert diagnose(none, labels, greedy, DIGITS) is None
+
+
 def test_without_a_histogram_the_predictions_name_the_classes():
     logits, labels = held_out(1000, sure=1.0, right=0.1)
     logits[:, 4] += 20

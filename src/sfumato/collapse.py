@@ -1,7 +1,8 @@
 """Does training on pseudo-labels confirm its own mistakes? Judged from held-out predictions, never from test ones.
 
 Two signs. Confident and wrong: the network is sure of much of the held-out data and the labels disagree. Greedy: one
-class takes nearly all pseudo-labels although few images are of it. Either alone is a collapse.
+class takes nearly all pseudo-labels although few images are of it. Either alone is a collapse. Without held-out data
+the second is judged by the training labels' shares.
 """
 
 from __future__ import annotations
@@ -43,13 +44,20 @@ class Collapse:
 
 
 def diagnose(
-    logits: Tensor, labels: Tensor, histogram: Tensor | None, classes: Sequence[str], *, coverage: float = 1.0
+    logits: Tensor,
+    labels: Tensor,
+    histogram: Tensor | None,
+    classes: Sequence[str],
+    *,
+    coverage: float = 1.0,
+    trained: Tensor | None = None,
 ) -> Collapse | None:
     """What went wrong, or None while nothing points to a collapse.
 
     logits: (N, C, *S) of held-out images; labels: (N, *S), negative ones are ignored; histogram: (C,) counts, weights
     or shares of recent pseudo-labels, on any scale, None or all 0 when there are none; classes: C names; coverage:
-    share of unlabelled images with a pseudo-label: below 1 % the histogram is that of a handful and is not judged.
+    share of unlabelled images with a pseudo-label: below 1 % the histogram is that of a handful and is not judged;
+    trained: (C,) how many training labels each class has, which stand in where no image is held out.
 
     Raises UsageError when shapes do not fit.
     """
@@ -61,10 +69,12 @@ def diagnose(
         taken = "" if histogram is None else f" and a histogram of {len(histogram)}"
         raise UsageError(f"logits of shape {tuple(logits.shape)}{taken} do not fit {len(classes)} classes.")
     p, y = valid_entries(probability(logits.detach()), labels)
+    counts, of = class_counts(y, len(classes), torch.ones_like(y, dtype=torch.float64)), "held-out"
     if len(y) == 0:
-        return None
-    sure = _Sure.of(p, y)
-    held = _shares(class_counts(y, len(classes), torch.ones_like(y, dtype=torch.float64)))
+        if trained is None:
+            return None
+        counts, of = trained.to(counts), "training"
+    sure, held = _Sure.of(p, y), _shares(counts)
     given = None if histogram is None or not bool(histogram.any()) else _shares(histogram.detach().to(held))
     greedy = given is not None and coverage >= STARVED_COVERAGE and bool((given > greedy_limit(held)).any())
     if not (sure.wrong or greedy):
@@ -76,7 +86,7 @@ def diagnose(
     crowded = _worst(given - held, given >= CROWDED_RATIO * held)
     starving = _worst(held - given, given < STARVING_RATIO * held)
     seen = [sure.sentence(len(y))] if sure.wrong else []
-    seen += _uneven(crowded, starving, given, held, classes, what)
+    seen += _uneven(crowded, starving, given, held, classes, what, of)
     return Collapse(
         " ".join([*seen, REMEDY]),
         sure.share,
@@ -138,7 +148,7 @@ def _worst(excess: Tensor, named: Tensor) -> list[int]:
 
 
 def _uneven(
-    crowded: list[int], starving: list[int], given: Tensor, held: Tensor, classes: Sequence[str], what: str
+    crowded: list[int], starving: list[int], given: Tensor, held: Tensor, classes: Sequence[str], what: str, of: str
 ) -> list[str]:
     """One sentence for the classes with too many and one for those with too few."""
     sentences: list[str] = []
@@ -146,7 +156,7 @@ def _uneven(
         if not chosen:
             continue
         named = [
-            f"'{classes[c]}' ({_percent(float(given[c]))} of them, {_percent(float(held[c]))} of the held-out labels)"
+            f"'{classes[c]}' ({_percent(float(given[c]))} of them, {_percent(float(held[c]))} of the {of} labels)"
             for c in chosen[:_NAMED]
         ]
         more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""

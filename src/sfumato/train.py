@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sfumato import checkpoint, distributed
 from sfumato.batches import BatchMaker, TrainData
-from sfumato.collapse import Collapse, diagnose, starved
+from sfumato.collapse import STARVED_AFTER, Collapse, diagnose, starved
 from sfumato.console import Reporter
 from sfumato.errors import CollapseError
 from sfumato.evaluate import evaluate, predict
@@ -36,8 +36,6 @@ from sfumato.training_state import Memory, TrainingState
 from sfumato.types import HeldOut, Progress
 
 __all__ = ["Interrupted", "Result", "TrainConfig", "TrainData", "predict_rows", "train"]
-
-JUDGED_AFTER = 0.25  # share of training before which an idle mask or a skewed histogram is no reason to warn
 
 
 @dataclass
@@ -137,17 +135,20 @@ def train(
                 log.write(done, record)
                 reporter.record(done, record)
                 _warn_if_idle(record, progress, memory, reporter)
-            if evaluating and len(data.splits.val):
+            if evaluating:
                 logits, labels = predict_rows(nets.evaluation, data, data.splits.val, accelerator.device)
-                method.calibrate(HeldOut(logits, labels, torch.ones_like(labels, dtype=torch.float32)))
-                found = evaluate(logits, labels, classes=data.table.classes)
-                memory.consider(done, found, nets.evaluation)
-                scores = {f"val/{key}": value for key, value in found.items()}
-                log.write(done, scores)
-                reporter.record(done, scores)
-                if "pl/coverage" in record and progress.fraction >= JUDGED_AFTER:
-                    coverage = record["pl/coverage"]
-                    collapse = diagnose(logits, labels, histogram.cpu(), data.table.classes, coverage=coverage)
+                if len(labels):
+                    method.calibrate(HeldOut(logits, labels, torch.ones_like(labels, dtype=torch.float32)))
+                    found = evaluate(logits, labels, classes=data.table.classes)
+                    memory.consider(done, found, nets.evaluation)
+                    scores = {f"val/{key}": value for key, value in found.items()}
+                    log.write(done, scores)
+                    reporter.record(done, scores)
+                if "pl/coverage" in record and progress.fraction >= STARVED_AFTER:
+                    collapse = diagnose(
+                        logits, labels, histogram.cpu(), data.table.classes,
+                        coverage=record["pl/coverage"], trained=_label_counts(data),
+                    )  # fmt: skip
                     _warn_of_collapse(collapse, done, memory, reporter, stop=config.on_collapse == "stop")
             if last or stopping or done % config.save_every == 0:
                 watch.stop()
@@ -168,6 +169,9 @@ def predict_rows(
 
     Each rank predicts its share; all ranks get the whole.
     """
+    labels = torch.from_numpy(data.table.labels[rows])
+    if not len(rows):
+        return torch.zeros(0, data.num_classes), labels
     mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
 
     def batches() -> Iterator[Tensor]:
@@ -176,7 +180,6 @@ def predict_rows(
             yield data.augment.evaluation(images.to(device))
 
     logits = predict(model, batches(), device=device) if len(mine) else torch.zeros(0, data.num_classes)
-    labels = torch.from_numpy(data.table.labels[rows])
     return distributed.gather(logits.to(device)).cpu(), labels
 
 
@@ -220,6 +223,10 @@ def _hidden_labels(data: TrainData) -> NDArray[np.int64]:
     return np.where(np.isin(rows, data.splits.labeled), -1, data.table.labels[rows])
 
 
+def _label_counts(data: TrainData) -> Tensor:
+    return torch.from_numpy(np.bincount(data.table.labels[data.splits.labeled], minlength=data.num_classes))
+
+
 def _step_seed(seed: int, step: int) -> int:
     """Differs between ranks: their dropout masks must not be alike."""
     text = f"{seed}/{step}/{distributed.rank()}".encode()
@@ -241,9 +248,7 @@ def _stop_if_broken(telemetry: Telemetry, batches: BatchMaker, checkpoints: Path
 
 
 def _warn_if_idle(record: dict[str, float], progress: Progress, memory: Memory, reporter: Reporter) -> None:
-    if "pl/coverage" not in record or progress.fraction < JUDGED_AFTER:
-        return
-    message = starved(record["pl/coverage"], progress.fraction)
+    message = starved(record.get("pl/coverage", 1.0), progress.fraction)
     if message is not None and message not in memory.warnings:
         memory.warnings.append(message)
         reporter.warn(message)

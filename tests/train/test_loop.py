@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,20 @@ def test_speed_counts_the_images_that_passed(tmp_path: Path, monkeypatch: pytest
     shutil.rmtree(tmp_path / "checkpoints" / "step-00000012")
     run("fixmatch", folder=tmp_path, resume=True, **settings)  # type: ignore[arg-type]
     assert seen == [96]
+
+
+def test_one_class_taking_all_is_told_without_a_validation_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labels trained on say what share of a class was to be expected."""
+    given = data()
+    none = replace(given, splits=replace(given.splits, val=given.splits.val[:0]))
+    one = torch.tensor([1.0] + [0.0] * 9)
+    monkeypatch.setattr("sfumato.telemetry.Telemetry.histogram", property(lambda self: one))
+    chosen = method("fixmatch", none, threshold=0.0)
+    result = train(chosen, network(), none, CONFIG, quiet=True)
+    assert result.val is None
+    assert result.collapse is not None
+    assert "crowd into '0' (100 % of them, 10 % of the training labels)" in result.collapse["reason"]
+    assert len(result.warnings) == 1
 
 
 PINNED = [2.44275, 2.82156, 2.42921, 2.03018]
