@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -37,6 +38,12 @@ def nearest(name: str, options: Iterable[str]) -> str:
     if close:
         return f" Did you mean '{close[0]}'?"
     return f" Known: {', '.join(known)}."
+
+
+def nearest_quoted(value: object, text: str) -> str:
+    """As `nearest`, of the words that `text` has in quotes; nothing when none is close."""
+    close = get_close_matches(str(value), re.findall(r"'([^']*)'", text), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def check_choice(owner: str, key: str, value: object, options: Iterable[str]) -> None:

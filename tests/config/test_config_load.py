@@ -113,6 +113,8 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (["momentum=0.5"], "command line: 'momentum' could be method.momentum or train.momentum: write which."),
         (["method=fixmatch", "threshold=high"], "fixmatch.threshold='high': input should be a valid number"),
         (["weight=bel"], "uncertainty_weighted.weight='bel': input should be 'bell', 'one',"),
+        (["weight=bel"], "'normalised_bell' or 'one_sided_bell'. Did you mean 'bell'?"),
+        (["optimizer=adam"], "command line: train.optimizer='adam': expected 'sgd' or 'adamw'. Did you mean 'adamw'?"),
         (["steps=0"], "train.steps=0: expected a whole number of at least 1."),
         (["ema=2"], "train.ema=2.0: expected 0 for no averaged weights, or a momentum below 1 such as 0.99."),
         (["lr=-1"], "train.lr=-1.0: expected a number of at least 0."),

@@ -14,7 +14,7 @@ from sfumato.config.keys import Keys
 from sfumato.config.recipe import recipe_text
 from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPE, Config, nested
 from sfumato.config.text import parse, write
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.methods import Facts, build
 from sfumato.models import check_model_name
 from sfumato.train_config import TrainConfig
@@ -225,7 +225,8 @@ def _told(error: ValidationError, settings: Settings, prefix: str = "") -> list[
         )
         value, origin = settings.get(key, (one["input"], "settings"))
         message = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        found.setdefault(key, f"{origin}: {key}={value!r}: {message[0].lower()}{message[1:]}.")
+        told = f"{origin}: {key}={value!r}: {message[0].lower()}{message[1:]}.{nearest_quoted(value, message)}"
+        found.setdefault(key, told)
     return list(found.values())
 
 

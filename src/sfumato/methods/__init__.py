@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.methods.base import Method
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.fixmatch import fixmatch
@@ -86,7 +86,8 @@ def build(name: str, facts: Facts, given: Mapping[str, object] | None = None) ->
             checked[key] = TypeAdapter(hints[key]).validate_python(value)
         except ValidationError as error:
             expected = error.errors()[0]["msg"]
-            problems.append(f"{name}.{key}={value!r}: {expected[0].lower()}{expected[1:]}.")
+            hint = nearest_quoted(value, expected)
+            problems.append(f"{name}.{key}={value!r}: {expected[0].lower()}{expected[1:]}.{hint}")
     if problems:
         raise UsageError(" ".join(problems))
     parameters = inspect.signature(builder).parameters.values()
