@@ -56,10 +56,6 @@ class Reporter:
         left = (time.monotonic() - self.began) / max(1, step - self.start) * (self.steps - step)
         self.console.print(f"{self.title}  step {step}/{self.steps}  {note}  {left:.0f} s left", soft_wrap=True)
 
-    def say(self, message: str) -> None:
-        if not self.silent:
-            self.console.print(message, soft_wrap=True, markup=False)
-
     def warn(self, message: str) -> None:
         if distributed.rank() == 0:
             self.console.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)

@@ -19,6 +19,8 @@ class TrainConfig:
 
     batch_size is the number of labelled samples of a step over all ranks, unlabeled_ratio times as many are unlabelled.
     warmup and unlabeled_start are shares of the steps: of rising learning rate, and of labels-only training at first.
+    accumulate cuts the batch into so many pieces with one step for all: the gradient is that of the whole batch, while
+    batch norm and the running statistics of a method see the pieces, one after the other.
     ema is the momentum of the averaged weights that are evaluated and kept, 0 for none.
     """
 

@@ -268,5 +268,5 @@ def test_memory_that_runs_out_is_told_with_what_to_try(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(part_module, "train", fail)
-    with pytest.raises(UsageError, match="Train in smaller pieces with the same result, accumulate=2"):
+    with pytest.raises(UsageError, match="Train in smaller pieces with the same gradient, accumulate=2"):
         run(tmp_path / "x", source)

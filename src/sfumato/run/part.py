@@ -60,7 +60,7 @@ def run_part(config: Config, table: Table, splits: Splits, folder: Path, *, say:
         metrics = conclude(result, data, config, folder)
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"{label}: the device is out of memory. Train in smaller pieces with the same result, accumulate="
+            f"{label}: the device is out of memory. Train in smaller pieces with the same gradient, accumulate="
             f"{2 * config.train.accumulate}, or take a smaller batch_size, image_size or model."
         ) from error
     say(f"{label}: {one_line(metrics)}")
