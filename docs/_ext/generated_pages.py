@@ -114,6 +114,7 @@ class Parameter(Protocol):
     """What is read of a parameter: typer has its own copy of click, so the classes differ between versions."""
 
     name: str
+    metavar: str | None
     param_type_name: str
     opts: list[str]
     secondary_opts: list[str]
@@ -125,7 +126,8 @@ def option_rows(parameters: Sequence[Parameter]) -> list[str]:
     rows = []
     for parameter in parameters:
         is_option = parameter.param_type_name == "option"
-        name = ", ".join([*parameter.opts, *parameter.secondary_opts]) if is_option else parameter.name.upper()
+        shown = (parameter.metavar or parameter.name.upper()).strip("[]").replace("|", " or ")
+        name = ", ".join([*parameter.opts, *parameter.secondary_opts]) if is_option else shown
         if name != "--help":
             rows.append(f"| `{name}` | {prose(' '.join((parameter.help or '').split())).replace('|', '/')} |")
     return rows
