@@ -107,10 +107,7 @@ KINDS: dict[str, Kind] = {
         f"WindowMean-{init}": Kind(lambda init=init: WindowMean(UNIFORM, length=3, init=init), _class_sums, _value)
         for init in ("first", "given")
     },
-    **{
-        f"RunningMoments-{init}": Kind(lambda init=init: RunningMoments(momentum=0.9, init=init), _top, _moments)
-        for init in ("first", "debiased")
-    },
+    "RunningMoments": Kind(lambda: RunningMoments(momentum=0.9), _top, _moments),
     **{
         f"RunningGaussian-{estimate}": Kind(
             lambda estimate=estimate: RunningGaussian(0.2, momentum=0.9, estimate=estimate), _top, _gaussian

@@ -70,7 +70,7 @@ class EntropyGate(Weigher):
             raise UsageError(f"EntropyGate(entropy_range={entropy_range}): expected 0 <= low <= high <= 1.")
         self.k: Schedule = k or Ramp(1.0, 2.0)
         self.low, self.high = low, high
-        self.entropy = RunningMoments(momentum=momentum, init="first")
+        self.entropy = RunningMoments(momentum=momentum)
         self.register_buffer("eps", torch.tensor(high))
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:

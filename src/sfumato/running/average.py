@@ -13,6 +13,12 @@ from sfumato.errors import UsageError
 Init = Literal["first", "given", "debiased"]
 
 
+def checked_momentum(momentum: float) -> float:
+    if not 0.0 <= momentum < 1.0:
+        raise UsageError(f"momentum={momentum}: expected at least 0 and below 1; 0.999 remembers 1,000 batches.")
+    return momentum
+
+
 class RunningMean(nn.Module):
     """new = momentum * old + (1 - momentum) * batch mean, for a scalar or a vector.
 
@@ -36,10 +42,8 @@ class RunningMean(nn.Module):
 
     def __init__(self, start: float | Tensor, *, momentum: float = 0.999, init: Init = "first") -> None:
         super().__init__()
-        if not 0.0 <= momentum < 1.0:
-            raise UsageError(f"momentum={momentum}: expected at least 0 and below 1; 0.999 remembers 1,000 batches.")
         first = torch.as_tensor(start, dtype=torch.float32)
-        self.momentum, self.init = momentum, init
+        self.momentum, self.init = checked_momentum(momentum), init
         self.register_buffer("start", first.clone(), persistent=False)
         self.register_buffer("average", torch.zeros_like(first) if init == "debiased" else first.clone())
         self.register_buffer("batches", torch.zeros_like(first, dtype=torch.int64))
