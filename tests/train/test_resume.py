@@ -118,6 +118,7 @@ def test_killed_at_five_steps_ends_as_uninterrupted(name: str, tmp_path: Path) -
                         break
             assert process.returncode == -signal.SIGKILL
         with start("killed") as process:
-            pass
+            process.communicate()
+        whole.communicate()
     assert (process.returncode, whole.returncode) == (0, 0)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
