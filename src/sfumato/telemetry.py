@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.distributed import gather_batch, rank, sum_over_ranks
-from sfumato.functional.probability import class_counts
+from sfumato.functional.probability import class_counts, most_probable
 from sfumato.types import Losses, Pseudo
 
 SUMS = ("losses", "weight", "known", "agreed", "seen")
@@ -54,7 +54,7 @@ class Telemetry(nn.Module):
             self._observe_pseudo(losses.pseudo, index)
 
     def _observe_pseudo(self, pseudo: Pseudo, index: Tensor) -> None:
-        label = pseudo.target.argmax(dim=1) if pseudo.target.is_floating_point() else pseudo.target
+        label = most_probable(pseudo.target)
         weight = (pseudo.weight * pseudo.valid).float()
         self.weight += class_counts(label, len(self.classes), weight)
         self.seen += pseudo.valid.sum()

@@ -12,6 +12,8 @@ from typing import Literal
 
 from torch import Tensor
 
+VOID = 255  # the label of a pixel that has none; such pixels are not valid
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -22,13 +24,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Sparse:
+    """A distribution over K of the C classes, the others having none: K planes where a dense one holds C."""
+
+    labels: Tensor  # (N, K, *S) int64, the most probable first
+    share: Tensor  # (N, K, *S), sums to 1 over K
+
+
+Target = Tensor | Sparse
+"""Labels (N, *S) int64, distributions (N, C, *S) floating, or distributions over few classes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pseudo:
-    """A pseudo-label: what to predict, how much it counts, and where there is anything to predict.
+    """A pseudo-label: what to predict, how much it counts, and where there is anything to predict."""
 
-    An integer `target` holds labels, a floating one distributions over axis 1.
-    """
-
-    target: Tensor  # (N, *S) int64 or (N, C, *S) float
+    target: Target
     weight: Tensor  # (N, *S) >= 0
     valid: Tensor  # (N, *S) 0 or 1
 
@@ -60,6 +71,7 @@ class Unlabeled:
     valid: Tensor  # (N, *S) float
     index: Tensor  # (N,) int64, place in the unlabelled set
     warps: tuple[Warp, ...] = (unwarped,)  # one for each strong view
+    patches: Tensor | None = None  # (N, *image) 1 where the last strong view may be masked, when the method asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class ViewSpec:
     """What a method needs to see. The loop makes exactly these views and no others."""
 
     strong: int = 1  # strong views of each unlabelled sample; 0 is allowed
+    uncut: int = 0  # how many of them no CutMix touches, the last ones
+    patches: bool = False  # which patches of the last strong view may be masked
     weak: bool = True  # False: the method uses no unlabelled data at all
     labeled_strong: bool = False  # a strong view of each labelled sample too
     weak_gradient: bool = False  # gradient flows through the weak view

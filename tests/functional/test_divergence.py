@@ -5,6 +5,7 @@ import torch
 
 from sfumato.functional.divergence import DIVERGENCES, bhattacharyya_between
 from sfumato.functional.probability import probability
+from sfumato.types import Sparse
 from tests.functional.oracle import CLASSES, SPACES, logits_of, softmax
 
 LOOPS = {
@@ -113,3 +114,16 @@ def test_half_precision(name, dtype):
     torch.testing.assert_close(low.double(), full, rtol=0.05, atol=0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert DIVERGENCES[name](logits, target).dtype == torch.float32
+
+
+@each
+@pytest.mark.parametrize("space", SPACES)
+def test_a_sparse_target_is_the_dense_one_with_few_classes(name, space):
+    logits = logits_of(3, 7, *space, seed=3).requires_grad_()
+    share, labels = probability(logits_of(3, 7, *space, seed=4)).topk(3, dim=1)
+    sparse = Sparse(labels, share / share.sum(dim=1, keepdim=True))
+    dense = torch.zeros_like(logits).scatter(1, sparse.labels, sparse.share)
+    charges = [DIVERGENCES[name](logits, target) for target in (sparse, dense)]
+    gradients = [torch.autograd.grad(charge.sum(), logits)[0] for charge in charges]
+    torch.testing.assert_close(*charges, rtol=0, atol=1e-9)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-9)

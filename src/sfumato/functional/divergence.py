@@ -1,6 +1,7 @@
 """What a prediction is charged for missing its target. Unreduced: (N, C, *S) logits -> (N, *S).
 
-A floating target is a distribution over axis 1, an integer one a label. The gradient reaches the logits only, save in
+A floating target is a distribution over axis 1, an integer one a label, a `Sparse` one a distribution over K classes,
+for which cross-entropy and KL need K planes only. The gradient reaches the logits only, save in
 `bhattacharyya_between`, whose two sides are alike. Everything is computed from log-softmax, in float32 or better.
 """
 
@@ -15,32 +16,48 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.functional.probability import full_precision, log_probability, one_hot, safe_log
+from sfumato.types import Sparse, Target
 
-Divergence = Callable[[Tensor, Tensor], Tensor]
+Divergence = Callable[[Tensor, Target], Tensor]
 
 
-def _distribution(target: Tensor, logits: Tensor) -> Tensor:
+def _distribution(target: Target, logits: Tensor) -> Tensor:
     """The target as a distribution without gradient, at the precision of the computation."""
     dtype = full_precision(logits).dtype
+    if isinstance(target, Sparse):
+        dense = torch.zeros(logits.shape, dtype=dtype, device=logits.device)
+        return dense.scatter_add_(1, target.labels, target.share.detach().to(dtype))
     if target.is_floating_point():
         return target.detach().to(dtype)
     return one_hot(target, logits.shape[1], dtype)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def _sparse_log_probability(logits: Tensor, target: Sparse) -> tuple[Tensor, Tensor]:
+    """Shares and log-probabilities of the K classes, each (N, K, *S): no C planes are kept beside the logits."""
+    z = full_precision(logits)
+    return target.share.detach().to(z.dtype), z.gather(1, target.labels) - z.logsumexp(dim=1, keepdim=True)
+
+
+def cross_entropy(logits: Tensor, target: Target) -> Tensor:
     """-sum_c t_c log q_c; not divided by C."""
+    if isinstance(target, Sparse):
+        share, log_q = _sparse_log_probability(logits, target)
+        return -(share * log_q).sum(dim=1)
     if target.is_floating_point():
         return -(_distribution(target, logits) * log_probability(logits)).sum(dim=1)
     return F.cross_entropy(full_precision(logits), target, reduction="none")
 
 
-def kl(logits: Tensor, target: Tensor) -> Tensor:
+def kl(logits: Tensor, target: Target) -> Tensor:
     """KL(t || q) = sum t (log t - log q), zero iff equal."""
+    if isinstance(target, Sparse):
+        share, log_q = _sparse_log_probability(logits, target)
+        return (share * (safe_log(share) - log_q)).sum(dim=1)
     t = _distribution(target, logits)
     return (t * (safe_log(t) - log_probability(logits))).sum(dim=1)
 
 
-def js(logits: Tensor, target: Tensor) -> Tensor:
+def js(logits: Tensor, target: Target) -> Tensor:
     """Jensen-Shannon: the mean KL of both sides to their midpoint, between 0 and log 2."""
     t, log_q = _distribution(target, logits), log_probability(logits)
     log_t = safe_log(t)
@@ -48,7 +65,7 @@ def js(logits: Tensor, target: Tensor) -> Tensor:
     return ((t * (log_t - log_m)).sum(dim=1) + (log_q.exp() * (log_q - log_m)).sum(dim=1)) / 2
 
 
-def mse(logits: Tensor, target: Tensor) -> Tensor:
+def mse(logits: Tensor, target: Target) -> Tensor:
     """Mean over the classes of (q - t)^2, as in Pi-model, Mean Teacher and MixMatch."""
     return (log_probability(logits).exp() - _distribution(target, logits)).square().mean(dim=1)
 
@@ -80,7 +97,7 @@ def bhattacharyya_between(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     return distance
 
 
-def bhattacharyya(logits: Tensor, target: Tensor) -> Tensor:
+def bhattacharyya(logits: Tensor, target: Target) -> Tensor:
     """-log sum sqrt(t q): zero iff equal; the gradient by the logits, (q - r) / 2, has L1 norm at most 1.
 
     Uncertainty-weighted SSL, eq. 4. The value grows without bound for disjoint supports, the gradient does not.
@@ -88,7 +105,7 @@ def bhattacharyya(logits: Tensor, target: Tensor) -> Tensor:
     return bhattacharyya_between(safe_log(_distribution(target, logits)), logits)
 
 
-def hellinger(logits: Tensor, target: Tensor) -> Tensor:
+def hellinger(logits: Tensor, target: Target) -> Tensor:
     """Squared Hellinger distance 1 - sum sqrt(t q) = 1 - exp(-Bhattacharyya), between 0 and 1."""
     return -torch.expm1(-bhattacharyya(logits, target))
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from sfumato.types import Sparse, Target
+
 
 def full_precision(x: Tensor) -> Tensor:
     """`x` in float32 when it is half or bfloat16, as it is otherwise: statistics never run in half precision."""
@@ -60,3 +62,10 @@ def class_counts(labels: Tensor, num_classes: int, weight: Tensor) -> Tensor:
     """Weighted count of each class, (N, *S), (N, *S) -> (C,)."""
     counts = torch.zeros(num_classes, dtype=weight.dtype, device=weight.device)
     return counts.scatter_add_(0, labels.flatten(), weight.flatten())
+
+
+def most_probable(target: Target) -> Tensor:
+    """The class of a target of any form, (N, *S) int64."""
+    if isinstance(target, Sparse):
+        return target.labels[:, 0]
+    return target.argmax(dim=1) if target.is_floating_point() else target

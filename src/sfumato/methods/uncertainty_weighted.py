@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
@@ -42,7 +42,7 @@ from sfumato.rules import (
     Weigher,
 )
 from sfumato.rules.threshold import checked_threshold
-from sfumato.types import Pseudo, Unlabeled, Views, ViewSpec
+from sfumato.types import Output, Pseudo, Unlabeled, Views, ViewSpec
 
 Gate = Literal["ce", "none", "both"]
 Distance = Literal["bhattacharyya", "kl", "js", "hellinger", "none"]
@@ -59,7 +59,7 @@ class GatedDivergence:
     def __init__(self, target: Targeter, *, divergence: Distance, gates: tuple[float, float]) -> None:
         self.target, self.divergence, self.gates = target, divergence, gates
 
-    def __call__(self, logits: Tensor, p: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, p: Any) -> Tensor:  # p is dense: the family's target is Soft
         ce = above(p, self.gates[0]) * cross_entropy(logits, self.target(p))
         distance = 0.0 if self.divergence == "none" else DIVERGENCES[self.divergence](logits, p)
         return ce + above(p, self.gates[1]) * distance
@@ -75,11 +75,11 @@ class WeakPull(Extra):
         self.gate, self.lambda_u = gate, lambda_u
 
     def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
-        assert views.weak is not None
-        warp = batch.warps[0]
-        aimed = warp(Pseudo(views.weak.logits, pseudo.weight, pseudo.valid))
-        distance = bhattacharyya_between(aimed.target, views.strong[0].logits.detach())
-        pull = self.lambda_u * mean(above(warp(pseudo).target, self.gate) * aimed.weight * distance, over=aimed.valid)
+        warp, weak = batch.warps[0], cast(Output, views.weak)
+        aimed = warp(Pseudo(weak.logits, pseudo.weight, pseudo.valid))
+        distance = bhattacharyya_between(cast(Tensor, aimed.target), views.strong[0].logits.detach())
+        gate = above(cast(Tensor, warp(pseudo).target), self.gate)
+        pull = self.lambda_u * mean(gate * aimed.weight * distance, over=aimed.valid)
         return pull - pull.detach()
 
 

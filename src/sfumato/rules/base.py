@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from sfumato.types import Context, Pseudo, Unlabeled, Views
+from sfumato.types import Context, Pseudo, Target, Unlabeled, Views
 
 
 class Rule(nn.Module, ABC):
@@ -58,8 +58,8 @@ class Targeter(Rule):
     """Turns probabilities into what the student is to predict."""
 
     @abstractmethod
-    def forward(self, p: Tensor) -> Tensor:
-        """(N, C, *S) -> labels (N, *S) int64, or distributions (N, C, *S)."""
+    def forward(self, p: Tensor) -> Target:
+        """(N, C, *S) -> labels (N, *S) int64, distributions (N, C, *S), or distributions over few classes."""
 
 
 class Extra(Rule):
