@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 VOID = 255  # the label of a pixel that has none; such pixels are not valid
@@ -51,6 +53,21 @@ Warp = Callable[[Pseudo], Pseudo]
 def unwarped(pseudo: Pseudo) -> Pseudo:
     """The warp of a view whose geometry leaves the label as it is: any view, when the label is one class per image."""
     return pseudo
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What n crops show of n images: cut `box` out, resize it to `shape`, flip it; the rest of the crop is padding.
+
+    The reader of images executes them, the views draw them, and neither knows the other.
+    """
+
+    box: NDArray[np.float64]  # (n, 4) left, top, right, bottom in pixels of the stored image, fractions allowed
+    shape: NDArray[np.int64]  # (n, 2) width, height of the resized part, each at least 1 and at most the crop's
+    flip: NDArray[np.bool_]  # (n,) mirrored left to right, within the resized part: padding stays right and below
+
+    def __len__(self) -> int:
+        return len(self.box)
 
 
 @dataclass(frozen=True, slots=True)
