@@ -17,9 +17,11 @@ from statistics import mean
 import torch
 
 from sfumato.data import Table, draw_splits, load_table
+from sfumato.image_data import ImageData
 from sfumato.methods import Facts, build
 from sfumato.models import build_model
-from sfumato.train import TrainConfig, TrainData, train
+from sfumato.train import train
+from sfumato.train_config import TrainConfig
 from sfumato.views import PRESETS, Augment
 
 SEEDS = (3, 4, 5)
@@ -39,7 +41,7 @@ def accuracy(table: Table, method: str, rate: float, operations: int, seed: int)
     torch.manual_seed(seed)
     model = build_model("small", num_classes=10, in_channels=1, image_size=28)
     chosen = build(method, Facts(num_classes=10, num_unlabeled=len(splits.unlabeled)), METHODS[method])
-    result = train(chosen, model, TrainData(table, splits, augment), TrainConfig(lr=rate), seed=seed, quiet=True)
+    result = train(chosen, model, ImageData(table, splits, augment), TrainConfig(lr=rate), seed=seed, quiet=True)
     assert result.val is not None
     return result.val["acc"]
 

@@ -15,6 +15,7 @@ _EXPORTS = {
     "CollapseError": "sfumato.errors",
     "Consistency": "sfumato.methods",
     "DataError": "sfumato.errors",
+    "ImageData": "sfumato.image_data",
     "Losses": "sfumato.types",
     "Output": "sfumato.types",
     "Progress": "sfumato.types",
@@ -23,7 +24,6 @@ _EXPORTS = {
     "Splits": "sfumato.data",
     "Table": "sfumato.data",
     "TrainConfig": "sfumato.train_config",
-    "TrainData": "sfumato.batches",
     "UsageError": "sfumato.errors",
     "ViewSpec": "sfumato.types",
     "build_model": "sfumato.models",
@@ -37,6 +37,7 @@ __all__ = [
     "CollapseError",
     "Consistency",
     "DataError",
+    "ImageData",
     "Losses",
     "Output",
     "Progress",
@@ -45,7 +46,6 @@ __all__ = [
     "Splits",
     "Table",
     "TrainConfig",
-    "TrainData",
     "UsageError",
     "ViewSpec",
     "__version__",
@@ -55,9 +55,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from sfumato.batches import TrainData
     from sfumato.data import Splits, Table, draw_splits, load_table
     from sfumato.errors import CollapseError, DataError, SfumatoError, UsageError
+    from sfumato.image_data import ImageData
     from sfumato.methods import Consistency
     from sfumato.models import build_model
     from sfumato.train_config import TrainConfig

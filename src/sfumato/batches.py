@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato import distributed
-from sfumato.data import Splits, StepSampler, Table
+from sfumato.data import Splits, StepSampler
 from sfumato.errors import UsageError
-from sfumato.types import Batch, Labeled, Unlabeled, ViewSpec, unwarped
-from sfumato.views import Augment
+from sfumato.evaluate import Scored
+from sfumato.types import Batch, Labeled, Unlabeled, ViewSpec
 
 
-@dataclass(frozen=True)
-class TrainData:
-    """What training may see: the table, which rows are for what, and how to make views of them."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rank's share of the labeled or of the unlabeled samples of a step."""
 
-    table: Table
+    rows: NDArray[np.int64]  # (n,) of the table
+    slots: NDArray[np.int64]  # (n,) places in the global batch
+    step: int
+    labeled: bool
+
+
+class TrainData(ABC):
+    """What training may see, which rows of it are for what, and how to make views of it and measure on it."""
+
     splits: Splits
-    augment: Augment
-    eval_batch: int = 256
+    classes: list[str]
+    names: list[str]
+    criterion: str  # the metric by which the best network is chosen on validation, the larger the better
 
     @property
     def num_classes(self) -> int:
-        return len(self.table.classes)
+        return len(self.classes)
+
+    @abstractmethod
+    def read(self, part: Part) -> tuple[Tensor, ...]:
+        """What is read from the disk, on the CPU. Called on another thread, while the step before it runs."""
+
+    @abstractmethod
+    def labeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> Labeled:
+        """The views of what was read, which is on the device by now."""
+
+    @abstractmethod
+    def unlabeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> tuple[Unlabeled, Tensor]:
+        """The same, and the known labels (N, *S), -1 where there is none: for telemetry, which alone may see them.
+
+        Labels that training uses are not known here: the network learns them, so agreeing with them would say nothing
+        of the pseudo-labels.
+        """
+
+    @abstractmethod
+    def score(self, model: nn.Module, rows: NDArray[np.int64], device: torch.device) -> Scored:
+        """How good `model` is on the known labels of these rows, nothing without rows. Every rank gets the whole."""
+
+    @abstractmethod
+    def label_counts(self) -> Tensor:
+        """(C,) how often each class is among the training labels, in samples or in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +73,15 @@ class Drawn:
     unlabeled: NDArray[np.int64] | None
 
 
+Micro = tuple[Part, tuple[Tensor, ...], Part | None, tuple[Tensor, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A step as far as it needs no device: its rows, and of each micro-batch the labeled and unlabeled images."""
+    """A step as far as it needs no device: its micro-batches, labeled and unlabeled."""
 
     step: int
-    drawn: Drawn
-    images: list[tuple[Tensor, Tensor | None]]
+    parts: list[Micro]
 
 
 @dataclass
@@ -80,68 +116,57 @@ class BatchMaker:
         unlabeled = self.unlabeled.rows(step) if self.unlabeled is not None and with_unlabeled else None
         return Drawn(self.labeled.rows(step), unlabeled)
 
-    def at(self, step: int, steps: int, *, labels_only_until: int = 0) -> list[Batch]:
-        """The micro-batches of `step` on this rank. Images of the next step are read meanwhile, on another thread."""
+    def at(self, step: int, steps: int, *, labels_only_until: int = 0) -> list[tuple[Batch, Tensor | None]]:
+        """The micro-batches of `step` on this rank, each with the known labels of its unlabeled samples.
+
+        What the next step needs is read meanwhile, on another thread.
+        """
         read = self._ahead.result() if self._ahead is not None else None
         if read is None or read.step != step:
             read = self._read(step, step >= labels_only_until)
         self._ahead = None
         if step + 1 < steps:
             self._ahead = self._reader.submit(self._read, step + 1, step + 1 >= labels_only_until)
-        return [self._batch(step, micro, read.drawn, *read.images[micro]) for micro in range(self.accumulate)]
+        return [self._batch(*micro) for micro in read.parts]
 
     def _read(self, step: int, with_unlabeled: bool) -> Read:
-        drawn, images = self.drawn(step, with_unlabeled=with_unlabeled), []
+        drawn, parts = self.drawn(step, with_unlabeled=with_unlabeled), []
         for micro in range(self.accumulate):
-            labeled = self._load(drawn.labeled[self._slots(len(drawn.labeled), micro)])
-            u = drawn.unlabeled
-            images.append((labeled, None if u is None else self._load(u[self._slots(len(u), micro)])))
-        return Read(step, drawn, images)
+            first = self._part(drawn.labeled, step, micro, labeled=True)
+            second = None if drawn.unlabeled is None else self._part(drawn.unlabeled, step, micro, labeled=False)
+            parts.append((first, self._load(first), second, () if second is None else self._load(second)))
+        return Read(step, parts)
 
-    def _load(self, rows: NDArray[np.int64]) -> Tensor:
+    def _load(self, part: Part) -> tuple[Tensor, ...]:
         """In pinned memory where there is a GPU: from any other, a copy to it would wait for the steps before."""
-        images = self.data.table.images.load(rows)
-        return images.pin_memory() if self.device.type == "cuda" else images
+        pinned = self.device.type == "cuda"
+        return tuple(tensor.pin_memory() if pinned else tensor for tensor in self.data.read(part))
 
-    def _slots(self, size: int, micro: int) -> NDArray[np.int64]:
-        """Places in the global batch that are this rank's in this micro-batch."""
+    def _part(self, rows: NDArray[np.int64], step: int, micro: int, *, labeled: bool) -> Part:
+        """What falls to this rank of a micro-batch: consecutive places of the global batch."""
         world = distributed.world_size()
-        per = size // (world * self.accumulate)
+        per = len(rows) // (world * self.accumulate)
         start = (micro * world + distributed.rank()) * per
-        return np.arange(start, start + per)
+        slots = np.arange(start, start + per)
+        return Part(rows[slots], slots, step, labeled)
 
-    def _batch(self, step: int, micro: int, drawn: Drawn, labeled: Tensor, unlabeled: Tensor | None) -> Batch:
-        splits, labels = self.data.splits, self.data.table.labels
-        slots = self._slots(len(drawn.labeled), micro)
-        rows, images = drawn.labeled[slots], self._to_device(labeled)
-        first = Labeled(
-            x=self._view("weak", images, step, slots, "labeled weak"),
-            y=self._to_device(torch.from_numpy(labels[rows])),
-            valid=torch.ones(len(rows), device=self.device),
-            index=self._to_device(torch.from_numpy(np.searchsorted(splits.labeled, rows))),
-            strong=self._view("strong", images, step, slots, "labeled strong") if self.spec.labeled_strong else None,
-        )
-        if drawn.unlabeled is None or unlabeled is None:
-            return Batch(first)
-        slots = self._slots(len(drawn.unlabeled), micro)
-        rows, images = drawn.unlabeled[slots], self._to_device(unlabeled)
-        strong = [self._view("strong", images, step, slots, f"strong {i}") for i in range(self.spec.strong)]
-        second = Unlabeled(
-            weak=self._view("weak", images, step, slots, "weak"),
-            strong=tuple(strong),
-            valid=torch.ones(len(rows), device=self.device),
-            index=self._to_device(torch.from_numpy(np.searchsorted(splits.unlabeled, rows))),
-            warps=(unwarped,) * self.spec.strong,  # one class per image: no geometry changes it
-        )
-        return Batch(first, second)
+    def _batch(
+        self, first: Part, images: tuple[Tensor, ...], second: Part | None, more: tuple[Tensor, ...]
+    ) -> tuple[Batch, Tensor | None]:
+        labeled = self.data.labeled(first, self._to_device(images), self.spec)
+        twin = None if labeled.strong is None else self._laid_out(labeled.strong)
+        labeled = replace(labeled, x=self._laid_out(labeled.x), strong=twin)
+        if second is None:
+            return Batch(labeled), None
+        unlabeled, truth = self.data.unlabeled(second, self._to_device(more), self.spec)
+        strong = tuple(self._laid_out(view) for view in unlabeled.strong)
+        return Batch(labeled, replace(unlabeled, weak=self._laid_out(unlabeled.weak), strong=strong)), truth
 
-    def _view(self, kind: str, images: Tensor, step: int, slots: NDArray[np.int64], purpose: str) -> Tensor:
-        make = self.data.augment.weak if kind == "weak" else self.data.augment.strong
-        view = make(images, step=step, slots=self._to_device(torch.from_numpy(slots)), purpose=purpose)
+    def _laid_out(self, view: Tensor) -> Tensor:
         return view.contiguous(memory_format=torch.channels_last) if self.channels_last else view
 
-    def _to_device(self, x: Tensor) -> Tensor:
-        return x.to(self.device, non_blocking=True)
+    def _to_device(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
 
     def close(self) -> None:
         self._reader.shutdown(wait=True, cancel_futures=True)

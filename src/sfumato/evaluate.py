@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.errors import DataError, UsageError
 from sfumato.functional import calibration
-from sfumato.types import Output
+from sfumato.types import HeldOut, Output
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a network is worth on held-out labels: every metric by name, and predictions to calibrate by."""
+
+    metrics: dict[str, float]  # empty when there were none
+    held_out: HeldOut
 
 
 @contextmanager

@@ -22,10 +22,8 @@ class Telemetry(nn.Module):
 
     Args:
         classes: C names.
-        hidden: (num_unlabeled,) labels of the unlabelled samples where known, -1 elsewhere; for reporting only.
     """
 
-    hidden: Tensor
     losses: Tensor
     weight: Tensor
     known: Tensor
@@ -33,10 +31,9 @@ class Telemetry(nn.Module):
     seen: Tensor
     broken: Tensor
 
-    def __init__(self, classes: Sequence[str], hidden: Tensor) -> None:
+    def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         self.classes = list(classes)
-        self.register_buffer("hidden", hidden, persistent=False)
         self.register_buffer("losses", torch.zeros(3))  # supervised, unsupervised, batches
         for name in ("weight", "known", "agreed"):
             self.register_buffer(name, torch.zeros(len(classes)))
@@ -44,25 +41,26 @@ class Telemetry(nn.Module):
         self.register_buffer("broken", torch.full((), -1, dtype=torch.int64))
 
     @torch.no_grad()
-    def observe(self, losses: Losses, index: Tensor | None, step: int) -> None:
-        """Add one batch. No host synchronisation: a loss that is not finite is remembered by its step."""
+    def observe(self, losses: Losses, truth: Tensor | None, step: int) -> None:
+        """Add one batch. No host synchronisation: a loss that is not finite is remembered by its step.
+
+        truth: (N, *S) labels of the unlabelled samples where known, negative elsewhere.
+        """
         unlabeled = losses.unsupervised + sum(losses.extras.values(), torch.zeros_like(losses.supervised))
         self.losses += torch.stack([losses.supervised, unlabeled, torch.ones_like(unlabeled)]).float()
         bad = ~torch.isfinite(losses.total) & (self.broken < 0)
         self.broken.copy_(torch.where(bad, step, self.broken))
-        if losses.pseudo is not None and index is not None:
-            self._observe_pseudo(losses.pseudo, index)
+        if losses.pseudo is not None and truth is not None:
+            self._observe_pseudo(losses.pseudo, truth)
 
-    def _observe_pseudo(self, pseudo: Pseudo, index: Tensor) -> None:
+    def _observe_pseudo(self, pseudo: Pseudo, truth: Tensor) -> None:
         label = most_probable(pseudo.target)
         weight = (pseudo.weight * pseudo.valid).float()
+        known = weight * (truth >= 0)
         self.weight += class_counts(label, len(self.classes), weight)
         self.seen += pseudo.valid.sum()
-        if label.dim() == 1:
-            truth = self.hidden[index]
-            known = weight * (truth >= 0)
-            self.known += class_counts(label, len(self.classes), known)
-            self.agreed += class_counts(label, len(self.classes), known * (truth == label))
+        self.known += class_counts(label, len(self.classes), known)
+        self.agreed += class_counts(label, len(self.classes), known * (truth == label))
 
     def read(self) -> dict[str, float]:
         """The record of the interval, over all ranks. Waits for the device. The first broken step is kept."""

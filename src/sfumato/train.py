@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sfumato import checkpoint, distributed
@@ -22,7 +20,6 @@ from sfumato.batches import BatchMaker, TrainData
 from sfumato.collapse import STARVED_AFTER, Collapse, diagnose, starved
 from sfumato.console import Reporter
 from sfumato.errors import CollapseError
-from sfumato.evaluate import evaluate, predict
 from sfumato.forward import Nets
 from sfumato.interrupt import Interrupted, StopRequest
 from sfumato.methods.base import Method
@@ -33,9 +30,9 @@ from sfumato.teacher import Ema
 from sfumato.telemetry import Telemetry
 from sfumato.train_config import TrainConfig
 from sfumato.training_state import Memory, TrainingState
-from sfumato.types import HeldOut, Progress
+from sfumato.types import Progress
 
-__all__ = ["Interrupted", "Result", "TrainConfig", "TrainData", "predict_rows", "train"]
+__all__ = ["Interrupted", "Result", "TrainConfig", "train"]
 
 
 @dataclass
@@ -107,11 +104,12 @@ def train(
             done, progress = step + 1, Progress(step, config.steps)
             torch.manual_seed(_step_seed(seed, step))  # dropout and stochastic depth are functions of the step too
             set_rate(state.optimizer, rate(step, config.steps, config))
-            for batch in batches.at(step, config.steps, labels_only_until=round(config.unlabeled_start * config.steps)):
+            warm_start = round(config.unlabeled_start * config.steps)
+            for batch, truth in batches.at(step, config.steps, labels_only_until=warm_start):
                 with accelerator.autocast():
                     losses = method.loss(nets, batch, progress)
                 accelerator.backward(losses.total / config.accumulate)
-                telemetry.observe(losses, batch.unlabeled.index if batch.unlabeled else None, step)
+                telemetry.observe(losses, truth, step)
                 watch.images += len(batch.labeled.x) + (len(batch.unlabeled.weak) if batch.unlabeled else 0)
             if config.clip is not None:
                 accelerator.clip_grad_norm_(nets.student.parameters(), config.clip)
@@ -136,18 +134,17 @@ def train(
                 reporter.record(done, record)
                 _warn_if_idle(record, progress, memory, reporter)
             if evaluating:
-                logits, labels = predict_rows(nets.evaluation, data, data.splits.val, accelerator.device)
-                if len(labels):
-                    method.calibrate(HeldOut(logits, labels, torch.ones_like(labels, dtype=torch.float32)))
-                    found = evaluate(logits, labels, classes=data.table.classes)
-                    memory.consider(done, found, nets.evaluation)
-                    scores = {f"val/{key}": value for key, value in found.items()}
+                found = data.score(nets.evaluation, data.splits.val, accelerator.device)
+                if found.metrics:
+                    method.calibrate(found.held_out)
+                    memory.consider(done, found.metrics, nets.evaluation, by=data.criterion)
+                    scores = {f"val/{key}": value for key, value in found.metrics.items()}
                     log.write(done, scores)
                     reporter.record(done, scores)
                 if "pl/coverage" in record and progress.fraction >= STARVED_AFTER:
                     collapse = diagnose(
-                        logits, labels, histogram.cpu(), data.table.classes,
-                        coverage=record["pl/coverage"], trained=_label_counts(data),
+                        found.held_out.logits, found.held_out.y, histogram.cpu(), data.classes,
+                        coverage=record["pl/coverage"], trained=data.label_counts(),
                     )  # fmt: skip
                     _warn_of_collapse(collapse, done, memory, reporter, stop=config.on_collapse == "stop")
             if last or stopping or done % config.save_every == 0:
@@ -160,27 +157,6 @@ def train(
         nets, accelerator.device, log.history, memory.val, memory.best_step, memory.best_state or None,
         memory.collapse, memory.warnings, memory.seconds, memory.cpu_seconds,
     )  # fmt: skip
-
-
-def predict_rows(
-    model: nn.Module, data: TrainData, rows: NDArray[np.int64], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) float32 and known labels (N,) of these rows of the table, on the CPU, in their order.
-
-    Each rank predicts its share; all ranks get the whole.
-    """
-    labels = torch.from_numpy(data.table.labels[rows])
-    if not len(rows):
-        return torch.zeros(0, data.num_classes), labels
-    mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
-
-    def batches() -> Iterator[Tensor]:
-        for start in range(0, len(mine), data.eval_batch):
-            images = data.table.images.load(mine[start : start + data.eval_batch])
-            yield data.augment.evaluation(images.to(device))
-
-    logits = predict(model, batches(), device=device) if len(mine) else torch.zeros(0, data.num_classes)
-    return distributed.gather(logits.to(device)).cpu(), labels
 
 
 def _accelerator(precision: str) -> Accelerator:
@@ -209,22 +185,10 @@ def _prepare(
     accelerator.unwrap_model(student, keep_fp32_wrapper=False)
     # After the wrapping, which gives every rank the first one's weights.
     teacher = Ema(student, config.ema, ramp=config.ema_ramp) if config.ema else None
-    telemetry = Telemetry(data.table.classes, torch.from_numpy(_hidden_labels(data))).to(device)
+    telemetry = Telemetry(data.classes).to(device)
     return TrainingState(
         Nets(student, teacher, config.layout), method, telemetry, optimizer, accelerator, Memory(), dict(identity or {})
     )
-
-
-def _hidden_labels(data: TrainData) -> NDArray[np.int64]:
-    """Labels of the unlabelled set where known, for telemetry. The training labels are none: the network learns them,
-    so agreeing with them would say nothing of the pseudo-labels.
-    """
-    rows = data.splits.unlabeled
-    return np.where(np.isin(rows, data.splits.labeled), -1, data.table.labels[rows])
-
-
-def _label_counts(data: TrainData) -> Tensor:
-    return torch.from_numpy(np.bincount(data.table.labels[data.splits.labeled], minlength=data.num_classes))
 
 
 def _step_seed(seed: int, step: int) -> int:
@@ -238,7 +202,7 @@ def _stop_if_broken(telemetry: Telemetry, batches: BatchMaker, checkpoints: Path
     if step is None:
         return
     drawn = batches.drawn(step)
-    names = [batches.data.table.names[row] for row in drawn.labeled[:8]]
+    names = [batches.data.names[row] for row in drawn.labeled[:8]]
     kept = checkpoint.latest(checkpoints).path if checkpoints is not None else None
     raise CollapseError(
         f"The loss was not finite at step {step}. Its labelled batch begins with {', '.join(names)}. "

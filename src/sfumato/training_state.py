@@ -24,17 +24,17 @@ class Memory:
 
     val: dict[str, float] | None = None
     best_step: int | None = None
-    best_score: list[float] = field(default_factory=list)  # accuracy, then minus NLL
+    best_score: list[float] = field(default_factory=list)  # the criterion, then minus NLL
     best_state: dict[str, Tensor] = field(default_factory=dict)  # the evaluation network's
     collapse: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
-    def consider(self, step: int, val: dict[str, float], model: nn.Module) -> None:
+    def consider(self, step: int, val: dict[str, float], model: nn.Module, *, by: str) -> None:
         """Take the validation figures of `step`, and its weights if it is the best so far; ties go to the earlier."""
         self.val = val
-        score = [val["acc"], -val["nll"]]
+        score = [val[by], -val["nll"]]
         if not self.best_score or score > self.best_score:
             self.best_step, self.best_score = step, score
             self.best_state = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from sfumato.batches import TrainData
 from sfumato.console import Reporter
 from sfumato.data import draw_splits, load_table
+from sfumato.image_data import ImageData
 from sfumato.methods import Facts, Method, build
 from sfumato.models import Classifier, build_model
 from sfumato.train import Result, train
@@ -34,11 +34,11 @@ CONFIG = TrainConfig(
 )
 
 
-def data(seed: int = 0) -> TrainData:
+def data(seed: int = 0) -> ImageData:
     table = load_table("digits")
     splits = draw_splits(table, labels=20, val=60, test=0, seed=seed)
     augment = Augment("digits", seed=seed, image_size=8, mean=(0.5,), std=(0.5,))
-    return TrainData(table, splits, augment)
+    return ImageData(table, splits, augment)
 
 
 def network(seed: int = 0, norm: str = "batch", dropout: float = 0.0) -> Classifier:
@@ -46,7 +46,7 @@ def network(seed: int = 0, norm: str = "batch", dropout: float = 0.0) -> Classif
     return build_model("small", num_classes=10, in_channels=1, image_size=8, norm=norm, dropout=dropout)
 
 
-def method(name: str, given: TrainData, **options: object) -> Method:
+def method(name: str, given: ImageData, **options: object) -> Method:
     return build(name, Facts(num_classes=10, num_unlabeled=len(given.splits.unlabeled)), options)
 
 

@@ -16,16 +16,17 @@ from sfumato import __version__
 from sfumato.config import Config, nested
 from sfumato.errors import CollapseError
 from sfumato.evaluate import evaluate
+from sfumato.image_data import ImageData
 from sfumato.posthoc.temperature import fit_temperature
 from sfumato.run import files
 from sfumato.run.ranks import is_first
-from sfumato.train import Result, TrainData, predict_rows
+from sfumato.train import Result
 
 PARTS = ("val", "test")
 Predicted = Mapping[str, tuple[Tensor, Tensor]]  # part -> logits (N, C), labels (N,)
 
 
-def conclude(result: Result, data: TrainData, config: Config, folder: Path) -> dict[str, Any]:
+def conclude(result: Result, data: ImageData, config: Config, folder: Path) -> dict[str, Any]:
     """Evaluate and write everything; metrics.json comes last and says that the run has ended.
 
     The network is the last one (the averaged weights if there are any). The one that was best on validation is reported
@@ -41,9 +42,9 @@ def conclude(result: Result, data: TrainData, config: Config, folder: Path) -> d
         "seconds": round(result.seconds, 3),
         "cpu_seconds": round(result.cpu_seconds, 3),
         "temperature": temperature,
-        **scores(last, data.table.classes, config.evaluate.bins, temperature),
+        **scores(last, data.classes, config.evaluate.bins, temperature),
         "best": best,
-        "classes": data.table.classes,
+        "classes": data.classes,
         "images": counts(data),
         "collapse": result.collapse,
         "warnings": result.warnings,
@@ -59,11 +60,9 @@ def conclude(result: Result, data: TrainData, config: Config, folder: Path) -> d
     return dict(files.plain(metrics))
 
 
-def predicted(model: nn.Module, data: TrainData, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+def predicted(model: nn.Module, data: ImageData, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
     """On the validation and the test split; no images give logits (0, C)."""
-    rows = {part: getattr(data.splits, part) for part in PARTS}
-    empty = torch.zeros(0, data.num_classes), torch.zeros(0, dtype=torch.int64)
-    return {part: predict_rows(model, data, of, device) if len(of) else empty for part, of in rows.items()}
+    return {part: data.predict(model, getattr(data.splits, part), device) for part in PARTS}
 
 
 def temperature_of(found: Predicted, folder: Path) -> float:
@@ -87,21 +86,21 @@ def scores(found: Predicted, classes: list[str], bins: int, temperature: float) 
     return {"test": score("test"), "test_calibrated": score("test", temperature), "val": score("val")}
 
 
-def counts(data: TrainData) -> dict[str, int]:
+def counts(data: ImageData) -> dict[str, int]:
     return {part: len(getattr(data.splits, part)) for part in ("labeled", "unlabeled", *PARTS)}
 
 
-def write_predictions(folder: Path, data: TrainData, found: Predicted) -> None:
+def write_predictions(folder: Path, data: ImageData, found: Predicted) -> None:
     """predictions/val.npz and test.npz: rows, names, logits (N, C) and labels."""
     for part, (logits, labels) in found.items():
         rows = getattr(data.splits, part)
-        names = np.array([data.table.names[row] for row in rows], dtype=np.str_)
+        names = np.array([data.names[row] for row in rows], dtype=np.str_)
         arrays = {"rows": rows, "names": names, "logits": logits.numpy(), "labels": labels.numpy()}
         files.write_arrays(folder / "predictions" / f"{part}.npz", arrays)
 
 
 def _best(
-    result: Result, data: TrainData, config: Config, last: Predicted, folder: Path
+    result: Result, data: ImageData, config: Config, last: Predicted, folder: Path
 ) -> tuple[dict[str, Any] | None, float | None]:
     """Figures of the network that was best on validation, and its temperature; None without a validation split."""
     if result.best_step is None or result.best_state is None:
@@ -112,7 +111,7 @@ def _best(
         model.load_state_dict(result.best_state)
         found = predicted(model, data, result.device)
     temperature = temperature_of(found, folder)
-    told = scores(found, data.table.classes, config.evaluate.bins, temperature)
+    told = scores(found, data.classes, config.evaluate.bins, temperature)
     return {"step": result.best_step, "temperature": temperature, **told}, temperature
 
 
@@ -123,13 +122,13 @@ def _packed(state: Mapping[str, Tensor]) -> bytes:
 
 
 def _card(
-    data: TrainData, config: Config, metrics: Mapping[str, Any], best_temperature: float | None
+    data: ImageData, config: Config, metrics: Mapping[str, Any], best_temperature: float | None
 ) -> dict[str, Any]:
     """What is needed to use the weights, and what to expect of them."""
     settings = nested(config)
     return {
         "sfumato": __version__,
-        "classes": data.table.classes,
+        "classes": data.classes,
         "image_size": data.augment.image_size,
         "channels": data.table.images.channels,
         "mean": list(data.augment.mean),

@@ -10,10 +10,10 @@ from sfumato import distributed
 from sfumato.config import Config
 from sfumato.data import BUILTIN_NAMES, Splits, Table, draw_splits, load_table
 from sfumato.errors import UsageError
+from sfumato.image_data import ImageData
 from sfumato.methods import Facts, Method, build, describe
 from sfumato.models import Classifier, build_model
 from sfumato.run.ranks import is_first
-from sfumato.train import TrainData
 from sfumato.views import Augment
 
 FAIR_BASELINE = "supervised_strong"
@@ -102,7 +102,7 @@ def uses_unlabeled(method: str) -> bool:
     return describe(method).views.weak
 
 
-def make_method(config: Config, data: TrainData) -> Method:
+def make_method(config: Config, data: ImageData) -> Method:
     facts = Facts(num_classes=data.num_classes, num_unlabeled=len(data.splits.unlabeled))
     return build(config.method.name, facts, config.method.options)
 
@@ -124,8 +124,8 @@ def make_model(config: Config, table: Table) -> Classifier:
     )
 
 
-def make_data(config: Config, table: Table, splits: Splits, model: Classifier) -> TrainData:
+def make_data(config: Config, table: Table, splits: Splits, model: Classifier) -> ImageData:
     mean, std = model.normalization
     size = table.images.image_size
     augment = Augment(config.views.preset, seed=config.seed, image_size=size, mean=mean, std=std)
-    return TrainData(table, splits, augment, config.evaluate.batch)
+    return ImageData(table, splits, augment, config.evaluate.batch)

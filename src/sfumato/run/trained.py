@@ -20,11 +20,11 @@ from sfumato.data.images import describe_broken
 from sfumato.data.listing import find_images
 from sfumato.errors import DataError
 from sfumato.evaluate import predict
+from sfumato.image_data import ImageData
 from sfumato.models import Classifier, build_model, load_weights
 from sfumato.posthoc.temperature import fit_temperature
 from sfumato.run import files, prepare
 from sfumato.run.conclude import predicted, scores, write_predictions
-from sfumato.train import TrainData
 from sfumato.views import Augment
 
 Select = Literal["last", "best"]
@@ -148,7 +148,7 @@ def evaluate_run(trained: Trained) -> dict[str, Any]:
     config = load(trained.folder / files.CONFIG)
     table = prepare.open_table(config)
     splits = Splits.load(trained.folder / files.SPLITS, table)
-    data = TrainData(table, splits, trained.augment, config.evaluate.batch)
+    data = ImageData(table, splits, trained.augment, config.evaluate.batch)
     found = predicted(trained.model, data, trained.device)
     temperature = fit_temperature(*found["val"])
     metrics = files.metrics_of(trained.folder) or {}

@@ -1,0 +1,103 @@
+"""Training on images that have one class each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sfumato import distributed
+from sfumato.batches import Part, TrainData
+from sfumato.data import Splits, Table
+from sfumato.evaluate import Scored, evaluate, predict
+from sfumato.types import HeldOut, Labeled, Unlabeled, ViewSpec, unwarped
+from sfumato.views import Augment
+
+
+@dataclass(frozen=True)
+class ImageData(TrainData):
+    """A table of images with a class each, its splits and the views of it.
+
+    eval_batch: images at a time in an evaluation; changes no result.
+    """
+
+    table: Table
+    splits: Splits
+    augment: Augment
+    eval_batch: int = 256
+    criterion = "acc"
+
+    @property
+    def classes(self) -> list[str]:  # type: ignore[override]
+        return self.table.classes
+
+    @property
+    def names(self) -> list[str]:  # type: ignore[override]
+        return self.table.names
+
+    def read(self, part: Part) -> tuple[Tensor, ...]:
+        """Images, labels (-1 = none), places in the labeled or unlabeled set, and places in the global batch."""
+        splits, rows = self.splits, part.rows
+        labels = self.table.labels[rows]
+        if not part.labeled:
+            labels = np.where(np.isin(rows, splits.labeled), -1, labels)
+        index = np.searchsorted(splits.labeled if part.labeled else splits.unlabeled, rows)
+        return self.table.images.load(rows), *(torch.from_numpy(array) for array in (labels, index, part.slots))
+
+    def labeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> Labeled:
+        images, labels, index, slots = read
+        strong = None
+        if spec.labeled_strong:
+            strong = self.augment.strong(images, step=part.step, slots=slots, purpose="labeled strong")
+        return Labeled(
+            x=self.augment.weak(images, step=part.step, slots=slots, purpose="labeled weak"),
+            y=labels,
+            valid=torch.ones(len(labels), device=labels.device),
+            index=index,
+            strong=strong,
+        )
+
+    def unlabeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> tuple[Unlabeled, Tensor]:
+        images, truth, index, slots = read
+        strong = [
+            self.augment.strong(images, step=part.step, slots=slots, purpose=f"strong {number}")
+            for number in range(spec.strong)
+        ]
+        views = Unlabeled(
+            weak=self.augment.weak(images, step=part.step, slots=slots, purpose="weak"),
+            strong=tuple(strong),
+            valid=torch.ones(len(truth), device=truth.device),
+            index=index,
+            warps=(unwarped,) * spec.strong,  # one class per image: no geometry changes it
+        )
+        return views, truth
+
+    def score(self, model: nn.Module, rows: NDArray[np.int64], device: torch.device) -> Scored:
+        logits, labels = self.predict(model, rows, device)
+        found = evaluate(logits, labels, classes=self.classes) if len(rows) else {}
+        return Scored(found, HeldOut(logits, labels, torch.ones_like(labels, dtype=torch.float32)))
+
+    def predict(self, model: nn.Module, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Logits (N, C) float32 and known labels (N,) of these rows of the table, on the CPU, in their order.
+
+        Each rank predicts its share; all ranks get the whole.
+        """
+        labels = torch.from_numpy(self.table.labels[rows])
+        if not len(rows):
+            return torch.zeros(0, self.num_classes), labels
+        mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
+
+        def batches() -> Iterator[Tensor]:
+            for start in range(0, len(mine), self.eval_batch):
+                images = self.table.images.load(mine[start : start + self.eval_batch])
+                yield self.augment.evaluation(images.to(device))
+
+        logits = predict(model, batches(), device=device) if len(mine) else torch.zeros(0, self.num_classes)
+        return distributed.gather(logits.to(device)).cpu(), labels
+
+    def label_counts(self) -> Tensor:
+        return torch.from_numpy(np.bincount(self.table.labels[self.splits.labeled], minlength=self.num_classes))
