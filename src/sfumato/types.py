@@ -57,14 +57,14 @@ def unwarped(pseudo: Pseudo) -> Pseudo:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What n crops show of n images: cut `box` out, resize it to `shape`, flip it; the rest of the crop is padding.
+    """What n crops show of n images: cut `box` out, resize it to `shape`, pad right and below, flip the whole crop.
 
     The reader of images executes them, the views draw them, and neither knows the other.
     """
 
     box: NDArray[np.float64]  # (n, 4) left, top, right, bottom in pixels of the stored image, fractions allowed
     shape: NDArray[np.int64]  # (n, 2) width, height of the resized part, each at least 1 and at most the crop's
-    flip: NDArray[np.bool_]  # (n,) mirrored left to right, within the resized part: padding stays right and below
+    flip: NDArray[np.bool_]  # (n,) mirror left to right, last of all: the padding of a flipped crop is on its left
 
     def __len__(self) -> int:
         return len(self.box)
