@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from sfumato import distributed
 from sfumato.data import Splits, StepSampler
 from sfumato.errors import UsageError
-from sfumato.evaluate import Scored
+from sfumato.evaluate import Measured, Scored
 from sfumato.types import Batch, Labeled, Unlabeled, ViewSpec
 
 
@@ -59,6 +60,17 @@ class TrainData(ABC):
     @abstractmethod
     def score(self, model: nn.Module, rows: NDArray[np.int64], device: torch.device) -> Scored:
         """How good `model` is on the known labels of these rows, nothing without rows. Every rank gets the whole."""
+
+    @abstractmethod
+    def measure(self, model: nn.Module, device: torch.device, *, bins: int) -> Measured:
+        """How good `model` is in the end, on the validation and the test split; `bins` of the calibration errors.
+
+        Raises CollapseError when its predictions are not finite.
+        """
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """What card.json keeps of the data, so that images can be prepared for the network as in training."""
 
     @abstractmethod
     def label_counts(self) -> Tensor:

@@ -7,16 +7,20 @@ bincount builds an (N, C^2) table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import CollapseError, DataError, UsageError
 from sfumato.functional import calibration
 from sfumato.types import HeldOut, Output
+
+PARTS = ("val", "test")  # the splits that are held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,15 @@ class Scored:
 
     metrics: dict[str, float]  # empty when there were none
     held_out: HeldOut
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a network is worth in the end, on the validation and the test split."""
+
+    temperature: float  # fitted on validation labels, 1 without any
+    sections: dict[str, dict[str, float]]  # "val", "test" and "test_calibrated": metrics, empty without images
+    arrays: dict[str, dict[str, npt.NDArray[Any]]]  # "val" and "test": what predictions/PART.npz keeps
 
 
 @contextmanager
@@ -64,6 +77,16 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
     """A layer that draws in eval mode, or a loader that draws a seed, must not move what training draws next."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+def refuse_broken(logits: Mapping[str, Tensor]) -> None:
+    """Raise CollapseError when the predictions on a split are not finite."""
+    for part, found in logits.items():
+        if not bool(found.isfinite().all()):
+            raise CollapseError(
+                f"The trained network's predictions on the {part} split are not finite. "
+                "Lower the learning rate (lr), clip gradients (clip=1.0), or train in fp32."
+            )
 
 
 def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from sfumato import distributed
 from sfumato.batches import Part, TrainData
 from sfumato.data import Splits, Table
-from sfumato.evaluate import Scored, evaluate, predict
+from sfumato.evaluate import PARTS, Measured, Scored, evaluate, predict, refuse_broken
+from sfumato.posthoc.temperature import fit_temperature
 from sfumato.types import HeldOut, Labeled, Unlabeled, ViewSpec, unwarped
 from sfumato.views import Augment
 
@@ -99,5 +101,36 @@ class ImageData(TrainData):
         logits = predict(model, batches(), device=device) if len(mine) else torch.zeros(0, self.num_classes)
         return distributed.gather(logits.to(device)).cpu(), labels
 
+    def measure(self, model: nn.Module, device: torch.device, *, bins: int) -> Measured:
+        found = {part: self.predict(model, getattr(self.splits, part), device) for part in PARTS}
+        refuse_broken({part: logits for part, (logits, _) in found.items()})
+        temperature = fit_temperature(*found["val"])
+        arrays = {}
+        for part, (logits, labels) in found.items():
+            rows = getattr(self.splits, part)
+            names = np.array([self.names[row] for row in rows], dtype=np.str_)
+            arrays[part] = {"rows": rows, "names": names, "logits": logits.numpy(), "labels": labels.numpy()}
+        return Measured(temperature, sections(found, self.classes, bins, temperature), arrays)
+
+    def card(self) -> dict[str, Any]:
+        return {
+            "image_size": self.augment.image_size,
+            "channels": self.table.images.channels,
+            "mean": list(self.augment.mean),
+            "std": list(self.augment.std),
+        }
+
     def label_counts(self) -> Tensor:
         return torch.from_numpy(np.bincount(self.table.labels[self.splits.labeled], minlength=self.num_classes))
+
+
+def sections(
+    found: Mapping[str, tuple[Tensor, Tensor]], classes: list[str], bins: int, temperature: float
+) -> dict[str, dict[str, float]]:
+    """The sections "val", "test" and "test_calibrated" of metrics.json, from logits (N, C) and labels (N,) by part."""
+
+    def score(part: str, temperature: float = 1.0) -> dict[str, float]:
+        logits, labels = found[part]
+        return evaluate(logits, labels, classes=classes, bins=bins, temperature=temperature) if len(labels) else {}
+
+    return {"test": score("test"), "test_calibrated": score("test", temperature), "val": score("val")}

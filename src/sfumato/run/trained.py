@@ -20,11 +20,10 @@ from sfumato.data.images import describe_broken
 from sfumato.data.listing import find_images
 from sfumato.errors import DataError
 from sfumato.evaluate import predict
-from sfumato.image_data import ImageData
+from sfumato.image_data import ImageData, sections
 from sfumato.models import Classifier, build_model, load_weights
-from sfumato.posthoc.temperature import fit_temperature
 from sfumato.run import files, prepare
-from sfumato.run.conclude import predicted, scores, write_predictions
+from sfumato.run.conclude import write_predictions
 from sfumato.views import Augment
 
 Select = Literal["last", "best"]
@@ -149,13 +148,11 @@ def evaluate_run(trained: Trained) -> dict[str, Any]:
     table = prepare.open_table(config)
     splits = Splits.load(trained.folder / files.SPLITS, table)
     data = ImageData(table, splits, trained.augment, config.evaluate.batch)
-    found = predicted(trained.model, data, trained.device)
-    temperature = fit_temperature(*found["val"])
+    found = data.measure(trained.model, trained.device, bins=config.evaluate.bins)
     metrics = files.metrics_of(trained.folder) or {}
     if trained.select == "last":
-        write_predictions(trained.folder, data, found)
-    fresh = scores(found, table.classes, config.evaluate.bins, temperature)
-    return {**metrics, "temperature": temperature, **dict(files.plain(fresh))}
+        write_predictions(trained.folder, found)
+    return {**metrics, "temperature": found.temperature, **dict(files.plain(found.sections))}
 
 
 def evaluate_on(trained: Trained, source: str, labels: Path | None, *, bins: int = 15) -> dict[str, Any]:
@@ -176,7 +173,7 @@ def evaluate_on(trained: Trained, source: str, labels: Path | None, *, bins: int
     y = torch.tensor([place[table.classes[table.labels[row]]] for row in rows])
     logits = trained.logits(table.images, rows)
     empty = torch.zeros(0, len(place)), torch.zeros(0, dtype=torch.int64)
-    found = scores({"test": (logits, y), "val": empty}, trained.classes, bins, trained.temperature)
+    found = sections({"test": (logits, y), "val": empty}, trained.classes, bins, trained.temperature)
     images = {"labeled": 0, "unlabeled": 0, "val": 0, "test": len(rows)}
     about = {"method": card["method"]["name"], "seed": card["seed"], "steps": card["steps"], "seconds": 0.0}
     return dict(files.plain(about | {"temperature": trained.temperature, **found, "images": images, "collapse": None}))
