@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 Item = Path | bytes | NDArray[np.uint8]  # a file, an encoded image, or pixels (H, W) or (H, W, 3)
+S = TypeVar("S")
 T = TypeVar("T")
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -51,7 +52,7 @@ def read_header(item: Item) -> Header:
     Decodes only an image whose end marker is missing, to find truncated files early at little cost.
     Raises BrokenImage.
     """
-    with _opened(item) as image:
+    with opened(item) as image:
         width, height = image.size
         if "exif" in image.info and image.getexif().get(ORIENTATION) in TURNED:
             width, height = height, width
@@ -67,7 +68,7 @@ def decode(item: Item, image_size: int, channels: int) -> NDArray[np.uint8]:
 
     Raises BrokenImage.
     """
-    with _opened(item) as image:
+    with opened(item) as image:
         image.draft(None, (2 * image_size, 2 * image_size))  # lets libjpeg skip detail that resizing would drop
         pixels = _flatten(image).convert("L" if channels == 1 else "RGB")
         pixels = ImageOps.fit(pixels, (image_size, image_size), method=Image.Resampling.BICUBIC)
@@ -75,37 +76,53 @@ def decode(item: Item, image_size: int, channels: int) -> NDArray[np.uint8]:
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
+def decode_whole(item: Item, channels: int, size: tuple[int, int] | None = None) -> Image.Image:
+    """The whole image, upright, on white, in mode L or RGB; resized to `size` (width, height; bilinear) if given.
+
+    Resizing smooths: an output pixel averages all that it covers. Raises BrokenImage.
+    """
+    with opened(item) as image:
+        if size is not None:
+            largest = 2 * max(size)  # either way round: the image may be stored turned
+            image.draft(None, (largest, largest))
+        pixels = _flatten(image).convert("L" if channels == 1 else "RGB")
+        return pixels if size is None else pixels.resize(size, Image.Resampling.BILINEAR)
+
+
 def digest(item: Item) -> str:
     """A hash of what is seen: the upright RGB pixels at full size, whatever the file format. Raises BrokenImage."""
-    with _opened(item) as image:
+    with opened(item) as image:
         pixels = _flatten(image).convert("RGB")
     return hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).hexdigest()
 
 
-def attempt_each(function: Callable[[Item], T], items: Sequence[Item]) -> list[T | BrokenImage]:
-    """`function` of every item, in order, on a few threads (Pillow decodes outside the interpreter lock)."""
+def attempt_each(function: Callable[[S], T], items: Sequence[S], chunk: int = CHUNK) -> list[T | BrokenImage]:
+    """`function` of every item, in order, on a few threads (Pillow decodes and resizes outside the interpreter lock).
 
-    def attempt(item: Item) -> T | BrokenImage:
+    A thread takes `chunk` items at a time; so few items are done here and now.
+    """
+
+    def attempt(item: S) -> T | BrokenImage:
         try:
             return function(item)
         except BrokenImage as broken:
             return broken
 
-    def attempt_all(chunk: Sequence[Item]) -> list[T | BrokenImage]:
-        return [attempt(item) for item in chunk]
+    def attempt_all(batch: Sequence[S]) -> list[T | BrokenImage]:
+        return [attempt(item) for item in batch]
 
-    if len(items) <= CHUNK or THREADS == 1:
+    if len(items) <= chunk or THREADS == 1:
         return attempt_all(items)
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(chain.from_iterable(pool.map(attempt_all, _batched(items, CHUNK))))
+        return list(chain.from_iterable(pool.map(attempt_all, _batched(items, chunk))))
 
 
-def _batched(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def _batched(items: Sequence[S], size: int) -> list[Sequence[S]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 @contextmanager
-def _opened(item: Item) -> Iterator[Image.Image]:
+def opened(item: Item) -> Iterator[Image.Image]:
     """The image, closed afterwards. Whatever a decoder raises on bad bytes becomes BrokenImage."""
     try:
         if isinstance(item, np.ndarray):

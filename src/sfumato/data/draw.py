@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.data.apart import HeldOut, copies_note, draw_apart, pool_note
 from sfumato.data.listing import examples, plural
 from sfumato.data.request import LabelRequest, hold_out_size
 from sfumato.data.splits import Splits, fingerprint, fingerprint_parts
 from sfumato.data.stratify import Rows, carve
 from sfumato.data.table import Table
 from sfumato.errors import DataError
-
-
-@dataclass(frozen=True, eq=False)
-class _HeldOut:
-    val: Rows
-    test: Rows
-    given: tuple[str, ...]  # the parts that the table itself prescribes
-    notes: list[str]
 
 
 def draw_splits(
@@ -53,7 +43,10 @@ def draw_splits(
     if errors := class_errors(table.source, table.labels, table.split, table.classes):
         raise DataError("\n".join(errors))
     held = _hold_out(table, val, test, split_seed)
-    labeled, copies = _draw_apart(table, held, lambda rows: request.draw(table, rows, _aside(held), seed))
+    pool = np.setdiff1d(trainable(table.labels, table.split), held.rows)
+    labeled, copies = draw_apart(
+        table, table.images.digests, held, pool, lambda rows: request.draw(table, rows, held.aside(), seed)
+    )
     out_of_reach = np.concatenate([held.val, held.test, copies, np.flatnonzero(np.isin(table.split, ["val", "test"]))])
     others = np.setdiff1d(np.arange(len(table)), np.concatenate([out_of_reach, labeled]))
     unlabeled = np.union1d(others, labeled) if include_labeled and len(others) else others
@@ -66,7 +59,7 @@ def draw_splits(
         seed=seed,
         split_seed=split_seed,
         fingerprint=fingerprint(hashes),
-        notes=[*table.notes, *held.notes, *_copies_note(table, copies), *_pool_note(others)],
+        notes=[*table.notes, *held.notes, *copies_note(table.names, copies), *pool_note(others)],
         names=table.names,
         hashes=hashes,
     )
@@ -93,7 +86,7 @@ def trainable(labels: Rows, split: NDArray[np.str_]) -> Rows:
     return np.flatnonzero((labels >= 0) & ~np.isin(split, ["val", "test"]))
 
 
-def _hold_out(table: Table, val: int | float, test: int | float, split_seed: int) -> _HeldOut:
+def _hold_out(table: Table, val: int | float, test: int | float, split_seed: int) -> HeldOut:
     """The rows that the table prescribes, and those carved for the parts that it does not."""
     rows = {part: np.flatnonzero((table.split == part) & (table.labels >= 0)) for part in ("val", "test")}
     given = tuple(part for part in rows if (table.split == part).any())
@@ -110,47 +103,7 @@ def _hold_out(table: Table, val: int | float, test: int | float, split_seed: int
         pool = np.setdiff1d(pool, rows[part])
     for part in ("val", "test"):
         notes += _missing_classes_note(table, part, rows[part])
-    return _HeldOut(rows["val"], rows["test"], given, notes)
-
-
-def _draw_apart(table: Table, held: _HeldOut, draw: Callable[[Rows], Rows]) -> tuple[Rows, Rows]:
-    """Labelled rows without copies of held-out images; and the copies that had to be passed over.
-
-    A copy in a split that the table prescribes is an error of the data. Where we carved ourselves it only means that
-    the same picture is there twice: then it is passed over and the draw repeated.
-    """
-    held_rows = np.concatenate([held.val, held.test])
-    seen = dict(zip(table.images.digests(held_rows), held_rows.tolist(), strict=True))
-    pool = np.setdiff1d(trainable(table.labels, table.split), held_rows)
-    copies = np.empty(0, dtype=np.int64)
-    while True:
-        labeled = draw(np.setdiff1d(pool, copies))
-        keys = table.images.digests(labeled)
-        pairs = [(row, seen[key]) for row, key in zip(labeled.tolist(), keys, strict=True) if key in seen]
-        _refuse_given(table, [(row, twin) for row, twin in pairs if table.split[twin] in held.given])
-        if not pairs:
-            return labeled, copies
-        copies = np.union1d(copies, np.array([row for row, _ in pairs], dtype=np.int64))
-
-
-def _refuse_given(table: Table, pairs: list[tuple[int, int]]) -> None:
-    if not pairs:
-        return
-    shown = [f"{table.names[row]} = {table.names[twin]} ({table.split[twin]})" for row, twin in pairs]
-    raise DataError(
-        f"{table.source}: {plural(len(pairs), 'labelled image')} also in the validation or test split, pixel by pixel: "
-        f"{examples(shown)}. Remove one of each pair; results would be too good otherwise."
-    )
-
-
-def _aside(held: _HeldOut) -> str:
-    """A reminder of what was carved, for messages about too few labels."""
-    carved = [
-        plural(len(rows), f"{part} image")
-        for part, rows in (("val", held.val), ("test", held.test))
-        if part not in held.given and len(rows)
-    ]
-    return f" after {' and '.join(carved)} were set aside" if carved else ""
+    return HeldOut(rows["val"], rows["test"], given, notes)
 
 
 def _too_few(table: Table, wanted: dict[str, int], known: int, exact: bool) -> str:
@@ -175,16 +128,3 @@ def _missing_classes_note(table: Table, part: str, rows: Rows) -> list[str]:
         return []
     names = examples([table.classes[label] for label in missing])
     return [f"The {part} split has no image of {plural(len(missing), 'class')}: {names}."]
-
-
-def _copies_note(table: Table, copies: Rows) -> list[str]:
-    if not len(copies):
-        return []
-    names = examples([table.names[row] for row in copies])
-    return [f"{plural(len(copies), 'image')} left out as exact copies of val or test images: {names}."]
-
-
-def _pool_note(others: Rows) -> list[str]:
-    if len(others):
-        return []
-    return ["There are no unlabelled images: training falls back to supervised, on the labels alone."]

@@ -8,17 +8,29 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from sfumato.data.listing import examples
 from sfumato.data.stratify import Rows
-from sfumato.data.table import Table
 from sfumato.errors import DataError
 
 PARTS = ("labeled", "unlabeled", "val", "test")
 VERSION = 1
+
+
+class Splittable(Protocol):
+    """What splits are drawn from: named rows, and what of them must not change."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def contents(self, rows: Rows) -> dict[str, Sequence[object]]:
+        """The columns by name, and the pixels (as hashes) of `rows`, in this order."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +69,7 @@ class Splits:
         temporary.replace(path)
 
     @classmethod
-    def load(cls, path: Path, table: Table) -> Splits:
+    def load(cls, path: Path, table: Splittable) -> Splits:
         """The splits of a file, for the table they were drawn from.
 
         Raises DataError when the file cannot be read or the table is no longer the same, saying what changed.
@@ -91,23 +103,20 @@ class Splits:
 CHANGED = {
     "names": "the order or names of the images",
     "labels": "labels",
+    "known": "which images have a mask",
+    "may_label": "which masks may be labels",
     "split": "the split column",
     "classes": "the class names",
     "images": "which images are labelled, validation or test, or their pixels",
+    "pairs": "which images are labelled, validation or test, or the pixels of them or their masks",
 }
 MEND_FILE = "Restore the file, or start a new run, which draws new splits."
 MEND = "Restore the data, or start a new run, which draws new splits."
 
 
-def fingerprint_parts(table: Table, rows: Rows) -> dict[str, str]:
+def fingerprint_parts(table: Splittable, rows: Rows) -> dict[str, str]:
     """A hash of each thing that must not change: the columns of the table and the pixels of `rows`, in this order."""
-    return {
-        "names": _hash(table.names),
-        "labels": _hash(table.labels.tolist()),
-        "split": _hash(table.split.tolist()),
-        "classes": _hash(table.classes),
-        "images": _hash(table.images.digests(rows)),
-    }
+    return {name: _hash(values) for name, values in table.contents(rows).items()}
 
 
 def fingerprint(parts: dict[str, str]) -> str:
@@ -133,7 +142,7 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _refuse_other_rows(path: Path, content: dict[str, Any], table: Table) -> None:
+def _refuse_other_rows(path: Path, content: dict[str, Any], table: Splittable) -> None:
     """Name the images that came or went, which a hash cannot."""
     before = {name for part in (*PARTS, "left_out") for name in content.get(part, [])}
     gone = sorted(before - set(table.names))

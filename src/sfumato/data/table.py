@@ -50,6 +50,16 @@ class Table:
         labeled = int((self.labels >= 0).sum())
         return f"Table({self.source!r}: {len(self)} images {shape}, {labeled} labelled, {len(self.classes)} classes)"
 
+    def contents(self, rows: NDArray[np.int64]) -> dict[str, Sequence[object]]:
+        """What splits rest on, column by column; of the pixels those of `rows`."""
+        return {
+            "names": self.names,
+            "labels": self.labels.tolist(),
+            "split": self.split.tolist(),
+            "classes": self.classes,
+            "images": self.images.digests(rows),
+        }
+
 
 def load_table(
     source: str | Path,
