@@ -172,7 +172,7 @@ def test_what_is_written_reads_back_for_every_method_and_recipe(tmp_path: Path) 
             assert flat(again) == flat(config)
             assert identity(again) == identity(config)
             count += 1
-    assert count == len(METHODS) * 5
+    assert count == len(METHODS) * 6
 
 
 def test_every_option_of_the_loop_is_a_key_and_belongs_to_the_identity_unless_it_changes_nothing() -> None:
@@ -184,7 +184,7 @@ def test_every_option_of_the_loop_is_a_key_and_belongs_to_the_identity_unless_it
 
 
 def test_recipes_open_with_the_command_that_runs_them() -> None:
-    assert recipe_names() == ["classic", "finetune", "frozen", "quick"]
+    assert recipe_names() == ["classic", "finetune", "frozen", "quick", "quick_seg"]
     for name in recipe_names():
         assert recipe_text(name).splitlines()[0] == f"# sfumato train DATA recipe={name}"
         assert recipe_summary(name).endswith(".")
@@ -199,6 +199,13 @@ def test_quick_holds_the_short_budget_settings() -> None:
         0.99,
     )
     assert found.method.options == {"k": [0, 1], "momentum": 0.99}
+
+
+def test_masks_take_a_recipe_of_their_own() -> None:
+    assert load(overrides=["data=shapes"]).recipe == "quick_seg"
+    assert load(overrides=["masks=elsewhere/masks"]).recipe == "quick_seg"
+    assert load(overrides=["data=shapes", "task=classification"]).recipe == "quick"
+    assert load(overrides=["data=shapes"], recipe="quick").recipe == "quick"
 
 
 def test_classic_is_the_protocol_of_the_papers() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from sfumato.config.keys import Keys
 from sfumato.config.recipe import recipe_text
-from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPE, Config, nested
+from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPES, Config, nested
 from sfumato.config.text import parse, write
+from sfumato.data.task import Task, task_of
 from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.methods import Facts, build
 from sfumato.models import check_model_name
@@ -52,7 +53,7 @@ def load(path: Path | None = None, overrides: Sequence[str] = (), recipe: str | 
     if path is not None:
         upper.insert(0, _from_file(path))
     below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
-    named = recipe or next(iter(below), DEFAULT_RECIPE)
+    named = recipe or next(iter(below), DEFAULT_RECIPES[_task(upper)])
     layers = [*([_from_recipe(str(named))] if named != "none" else []), *upper]
     method = next(
         (found for layer in reversed(layers) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
@@ -72,6 +73,19 @@ def dump(config: Config) -> str:
 
 
 # Layers
+
+
+def _task(layers: Sequence[Layer]) -> Task:
+    """The task decides which recipe is the default one."""
+
+    def given(*keys: str) -> Any:
+        return next((found for layer in reversed(layers) if (found := layer.get(*keys)) is not None), None)
+
+    told = given("data.task", "task")
+    if told in DEFAULT_RECIPES:
+        return cast(Task, told)
+    masks, labels = given("data.masks", "masks"), given("data.labels_csv", "labels_csv")
+    return task_of(str(given("data.source", "data", "source") or ""), masks, labels)
 
 
 def _from_overrides(overrides: Sequence[str], problems: list[str]) -> Layer:

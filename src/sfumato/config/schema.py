@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from sfumato.data.task import Task
 from sfumato.methods import options
 from sfumato.train_config import TrainConfig
 
 DEFAULT_METHOD = "uncertainty_weighted"
-DEFAULT_RECIPE = "quick"
+DEFAULT_RECIPES: dict[Task, str] = {"classification": "quick", "segmentation": "quick_seg"}
+DEFAULT_RECIPE = DEFAULT_RECIPES["classification"]
 
 
 class Section(BaseModel):
@@ -27,14 +29,25 @@ def check_share(value: int | float) -> int | float:
 Share = Annotated[int | float, AfterValidator(check_share)]
 
 
+Size = Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
 class DataSection(Section):
     """What to train on. `labels`, `labels_per_class` and `fraction` exclude one another; none of them takes all labels.
 
     val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
+
+    Of images with masks only: `masks`, their folder; `class_table`, a file of class names and colours; `void`, the
+    value in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
     """
 
+    task: Task | Literal["auto"] = "auto"
     source: str = ""
     labels_csv: str | None = None
+    masks: str | None = None
+    class_table: str | None = None
+    void: Annotated[int, Field(ge=0)] = 255
+    resize: Size | None = None
     image_size: Annotated[int, Field(ge=1)] | None = None  # None: as the images are, or 224
     channels: Literal[1, 3] | None = None  # None: 1 if every image is grey
     labels: Annotated[int, Field(ge=1)] | None = None
@@ -59,7 +72,8 @@ class MethodSection(BaseModel):
 
 
 class ModelSection(Section):
-    name: str = "auto"  # auto: small up to 64 px, tf_efficientnet_lite0 beyond
+    name: str = "auto"  # auto: small up to 64 px, tf_efficientnet_lite0 beyond; for masks small_seg or fpn
+    encoder: str | None = None  # of a segmentation net that takes one
     pretrained: bool = False
     frozen: bool = False
     weights: str | None = None
@@ -69,11 +83,13 @@ class ModelSection(Section):
 
 class ViewsSection(Section):
     preset: str = "auto"  # auto: digits for grey images up to 32 px, natural32 up to 64 px, photos beyond
+    crop: Size | None = None  # of images with masks: side or [height, width]; None: as the images are, at most 321
 
 
 class EvaluateSection(Section):
     bins: Annotated[int, Field(ge=1)] = 15  # of the calibration errors
     batch: Annotated[int, Field(ge=1)] = 256  # images at a time; changes no result
+    inference: Literal["full", "sliding"] = "full"  # of images with masks: whole, or windows of the crop's size
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -142,8 +158,9 @@ def _listed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 _MAY_CHANGE = (
-    "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.skip_broken", "train.log_every",
-    "train.save_every", "train.keep", "train.tensorboard", "train.on_collapse", "evaluate.bins", "evaluate.batch",
+    "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.masks", "data.class_table",
+    "data.skip_broken", "train.log_every", "train.save_every", "train.keep", "train.tensorboard", "train.on_collapse",
+    "evaluate.bins", "evaluate.batch",
 )  # fmt: skip
 
 

@@ -91,8 +91,9 @@ def experiment(
         say = say if is_first() else _silence
         if out is not None and is_first():
             files.refuse_taken(out)  # before anything that takes time
+        config = prepare.located(config)
         table = prepare.open_table(config)
-        config = prepare.settled(prepare.located(config), table)
+        config = prepare.settled(config, table)
         if resume is not None:
             _refuse_other_data(resume, table)  # before config.yaml is written anew
         else:
@@ -147,8 +148,9 @@ def rehearse(config: Config, table: Table) -> Splits:
 
 def rehearsal(config: Config) -> str:
     """What a run of these settings would be: all of them as YAML, and what they make of the data as comments."""
+    config = prepare.located(config)
     table = prepare.open_table(config)
-    config = prepare.settled(prepare.located(config), table)
+    config = prepare.settled(config, table)
     splits = rehearse(config, table)
     parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("labeled", "unlabeled", "val", "test"))
     lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *splits.notes]
