@@ -77,6 +77,7 @@ class Labeled:
     valid: Tensor  # (M, *S) float, 0 where the label is to be ignored
     index: Tensor  # (M,) int64, place in the labelled set
     strong: Tensor | None = None  # (M, channels, *image), when the method asks for it
+    warp: Warp = unwarped  # from the labels of the weak view to those of the strong one
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.reduce import mean
-from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Views, ViewSpec
+from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Pseudo, Views, ViewSpec
 
 
 class Networks(Protocol):
@@ -31,14 +32,16 @@ class Method(nn.Module, ABC):
         """Called after each evaluation with validation predictions. Most methods learn nothing from them."""
 
 
-def supervised_loss(labeled: Labeled, *outputs: Output | None) -> Tensor:
+def supervised_loss(labeled: Labeled, weak: Output, strong: Output | None = None) -> Tensor:
     """Mean cross-entropy over the labelled samples and the views that are there, each view counting alike."""
-    y = labeled.y.masked_fill(labeled.valid == 0, 0)  # an ignored label may be any number, 255 say
-    charges = [mean(cross_entropy(out.logits, y), over=labeled.valid) for out in outputs if out is not None]
-    total = charges[0]
-    for charge in charges[1:]:
-        total = total + charge
-    return total / len(charges)
+    truth = Pseudo(labeled.y, torch.ones_like(labeled.valid), labeled.valid)
+    total = _charged(weak, truth)
+    return total if strong is None else (total + _charged(strong, labeled.warp(truth))) / 2
+
+
+def _charged(out: Output, truth: Pseudo) -> Tensor:
+    y = cast(Tensor, truth.target).masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
+    return mean(cross_entropy(out.logits, y), over=truth.valid)
 
 
 def context(batch: Batch, views: Views, progress: Progress) -> Context:
