@@ -125,7 +125,7 @@ def test_demo_shows_all_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (folder / "fixmatch" / "seed-0" / "metrics.json").unlink()
     again = call(*given, "--json")
     assert again.exit_code == 0, again.stderr
-    assert json.loads(again.stdout)["rows"][1]["accuracy"] == table["rows"][1]["accuracy"]
+    assert json.loads(again.stdout)["rows"][1]["score"] == table["rows"][1]["score"]
     assert (folder / "supervised_strong" / "seed-0" / "metrics.json").read_bytes() == kept["supervised_strong"]
     other = call("demo", "--short", "--labels", "20", "-o", folder)
     assert other.exit_code == 3

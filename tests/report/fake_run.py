@@ -200,7 +200,7 @@ def write_demo(folder: Path, *, seeds: int = 3, n: int = 1000) -> Path:
         runs = [write_run(folder / fake.method / f"seed-{seed}", fake, seed=seed, n=n) for seed in range(seeds)]
         metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
         row: dict[str, object] = {"method": fake.method, "seconds": [one["seconds"] for one in metrics]}
-        for key, name in (("accuracy", "acc"), ("ece", "ece"), ("nll", "nll")):
+        for key, name in (("score", "acc"), ("ece", "ece"), ("nll", "nll")):
             row[key] = [one["test"][name] for one in metrics]
         rows.append(row)
     (folder / "table.json").write_text(json.dumps({"rows": rows}))

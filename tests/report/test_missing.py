@@ -158,7 +158,7 @@ def test_baseline_with_seeds_beside(tmp_path: Path) -> None:
 def test_methods_of_one_seed_and_a_method_of_which_only_figures_are_left(tmp_path: Path) -> None:
     for fake in (fake_run.STRONG, fake_run.FIXMATCH, fake_run.FLAT):
         fake_run.write_run(tmp_path / fake.method, fake, n=100)
-    rows = [{"method": "gone", "accuracy": [0.5, 0.6], "ece": [None, 0.1], "nll": [], "seconds": 3}]
+    rows = [{"method": "gone", "score": [0.5, 0.6], "ece": [None, 0.1], "nll": [], "seconds": 3}]
     (tmp_path / "table.json").write_text(json.dumps({"rows": rows}))
     text = said(tmp_path)
     assert "55.0 ± 7.1 %" in text
@@ -166,7 +166,7 @@ def test_methods_of_one_seed_and_a_method_of_which_only_figures_are_left(tmp_pat
 
 
 def test_only_a_table(tmp_path: Path) -> None:
-    (tmp_path / "table.json").write_text(json.dumps({"rows": [{"method": "fixmatch", "accuracy": [0.9]}]}))
+    (tmp_path / "table.json").write_text(json.dumps({"rows": [{"method": "fixmatch", "score": [0.9]}]}))
     assert "<h1>fixmatch: 90.0" in said(tmp_path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfumato.criterion import CRITERIA
 from sfumato.report import summary, views, wording
 from sfumato.report.records import Entry, Finding, Predictions, Run, Series
 
@@ -22,6 +23,7 @@ def run(curves: dict[str, Series] | None = None, held: Predictions | None = None
     return Run(
         folder=Path("run"),
         method="m",
+        criterion=CRITERIA["acc"],
         seed=0,
         steps=1,
         seconds=1.0,

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from sfumato.run import Summary
     from sfumato.run.table import Row
 
-COLUMNS = ("accuracy %", "ECE %", "ECE % scaled", "NLL", "seconds")
-
 
 def speaks() -> bool:
     """Of several processes the first one does."""
@@ -56,7 +54,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def print_methods(title: str, rows: Sequence[Row]) -> None:
     named = [[row.method + (" (collapsed)" if row.collapsed else ""), *row.cells()] for row in rows]
-    print_table(title, ("method", *COLUMNS), named)
+    print_table(title, ("method", *rows[0].columns()), named)
 
 
 def print_summary(summary: Summary) -> None:

@@ -21,12 +21,17 @@ class Chart:
 
 def training(account: Account, colours: Mapping[str, str]) -> tuple[Chart, ...]:
     """Losses, validation accuracy, coverage and precision of pseudo-labels; those that were logged."""
-    found = [_losses(account), *(_share(account, colours, *told) for told in _SHARES)]
+    validation = account.criterion
+    told = (f"val/{validation.key}", f"Validation {validation.name}", _VALIDATION[validation.key])
+    found = [_losses(account), *(_share(account, colours, *shown) for shown in (told, *_SHARES))]
     return tuple(chart for chart in found if chart is not None)
 
 
+_VALIDATION = {
+    "acc": "Share of validation images that are right.",
+    "miou": "Mean over the classes of intersection over union, on validation images.",
+}
 _SHARES = (
-    ("val/acc", "Validation accuracy", "Share of validation images that are right."),
     ("pl/coverage", "Pseudo-labels in use", "Share of the unlabelled images that count in the loss."),
     ("pl/precision", "Pseudo-labels that are right", "Measured on hidden labels, which no method can see."),
 )
@@ -135,9 +140,11 @@ def _left_out(heat: summary.Heat) -> str:
 
 def seeds(account: Account, colours: Mapping[str, str]) -> Chart | None:
     """A dot for each seed, where there are several seeds or more than two methods."""
-    values = {entry.name: entry.figures.get("accuracy", ()) for entry in account.entries}
+    values = {entry.name: entry.figures.get("score", ()) for entry in account.entries}
     most = max((len(held) for held in values.values()), default=0)
     if most < 2 and sum(bool(held) for held in values.values()) < 3:
         return None
-    drawn = figures.seeds(values, colours, prefix="seeds", label="Test accuracy of each seed, by method")
+    drawn = figures.seeds(
+        values, colours, prefix="seeds", label=f"Test {account.criterion.name} of each seed, by method"
+    )
     return Chart("Seed by seed", "", drawn)

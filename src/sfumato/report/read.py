@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sfumato.criterion import criterion_of
 from sfumato.errors import DataError
 from sfumato.report import load, wording
 from sfumato.report.records import Account, Collapse, Entry, Finding, Provenance, Run
@@ -79,6 +80,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         method=str(metrics.get("method") or folder.name),
+        criterion=criterion_of(metrics),
         seed=load.whole(metrics.get("seed")),
         steps=load.whole(metrics.get("steps")),
         seconds=load.number(metrics.get("seconds")),
@@ -153,8 +155,8 @@ def _entries(groups: Sequence[Sequence[Path]], table: Mapping[str, Figures]) -> 
 
 def _figures(runs: Sequence[Run]) -> dict[str, tuple[float, ...]]:
     picked = {
-        "accuracy": [run.test.get("acc") for run in runs],
-        "balanced": [run.test.get("balanced_acc") for run in runs],
+        "score": [run.test.get(run.criterion.key) for run in runs],
+        "beside": [run.test.get(run.criterion.beside) for run in runs],
         "ece": [run.test.get("ece") for run in runs],
         "ece_after": [run.test_calibrated.get("ece") for run in runs],
         "nll": [run.test.get("nll") for run in runs],
@@ -171,7 +173,7 @@ def _table(path: Path) -> dict[str, Figures]:
             figures: dict[str, tuple[float, ...]] = {}
             for key, value in row.items():
                 values = (load.number(item) for item in (value if isinstance(value, list) else [value]))
-                if key != "method":
+                if key not in ("method", "criterion"):
                     figures[str(key)] = tuple(item for item in values if item is not None)
             table[str(row["method"])] = figures
     return table

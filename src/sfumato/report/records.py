@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.criterion import CRITERIA, Criterion
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FIGURES = ("accuracy", "balanced", "ece", "ece_after", "nll", "seconds")
-"""Figures of the test split; `ece_after` is after temperature scaling."""
+FIGURES = ("score", "beside", "ece", "ece_after", "nll", "seconds")
+"""Figures of the test split; `score` and `beside` are those of the criterion, `ece_after` is after scaling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Run:
 
     folder: Path
     method: str
+    criterion: Criterion
     seed: int | None
     steps: int | None
     seconds: float | None
@@ -113,6 +116,11 @@ class Account:
     finding: Finding | None
     provenance: Provenance
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def criterion(self) -> Criterion:
+        """That of its runs; the task is the same for all."""
+        return next((run.criterion for entry in self.entries for run in entry.runs), CRITERIA["acc"])
 
     def entry(self, name: str | None) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfumato.criterion import Criterion
 from sfumato.report import summary, wording
 from sfumato.report.palette import ANSWERS
 from sfumato.report.pictures import Images, Picture, pictures
@@ -102,8 +103,12 @@ def verdict(account: Account) -> Verdict:
 
 def _fallback(account: Account) -> str:
     entry = account.entry(account.focus)
-    values = entry.figures.get("accuracy", ()) if entry is not None else ()
-    return f"{account.focus}: {wording.percents(values)} right." if values else f"{account.focus}, not yet tested."
+    values = entry.figures.get("score", ()) if entry is not None else ()
+    return (
+        f"{account.focus}: {wording.percents(values)} {account.criterion.name}."
+        if values
+        else f"{account.focus}, not yet tested."
+    )
 
 
 def interval(finding: Finding) -> Interval | None:
@@ -148,7 +153,11 @@ def facts(account: Account) -> tuple[Fact, ...]:
         values = base.figures.get(key, ()) if base is not None else ()
         return f"{account.baseline}: {wording.percents(values)}" if values else ""
 
-    found = [Fact("Accuracy", wording.percents(entry.figures.get("accuracy", ())), against("accuracy"))]
+    found = [
+        Fact(
+            wording.heading(account.criterion.name), wording.percents(entry.figures.get("score", ())), against("score")
+        )
+    ]
     key = "ece_after" if entry.figures.get("ece_after") else "ece"
     found.append(Fact("Calibration error", wording.percents(entry.figures.get(key, ())), against(key)))
     labels = _labels(entry)
@@ -171,18 +180,19 @@ def rows(account: Account, colours: Mapping[str, str]) -> tuple[Row, ...]:
     """One row a method, the reported one and its baseline marked."""
     roles = {account.focus: "this report" if len(account.entries) > 1 else "", account.baseline: "baseline"}
     return tuple(
-        Row(entry.name, colours[entry.name], roles.get(entry.name, ""), _cells(entry)) for entry in account.entries
+        Row(entry.name, colours[entry.name], roles.get(entry.name, ""), _cells(entry, account.criterion))
+        for entry in account.entries
     )
 
 
-def _cells(entry: Entry) -> tuple[tuple[str, str], ...]:
+def _cells(entry: Entry, criterion: Criterion) -> tuple[tuple[str, str], ...]:
     figures = {key: entry.figures.get(key, ()) for key in FIGURES}
     seeds = [str(run.seed) for run in entry.runs if run.seed is not None]
     return (
         ("Labels", _labels(entry)),
-        ("Seeds", ", ".join(seeds) or str(len(figures["accuracy"]) or wording.DASH)),
-        ("Accuracy", wording.percents(figures["accuracy"])),
-        ("Balanced", wording.percents(figures["balanced"])),
+        ("Seeds", ", ".join(seeds) or str(len(figures["score"]) or wording.DASH)),
+        (wording.heading(criterion.name), wording.percents(figures["score"])),
+        (wording.heading(criterion.beside_name), wording.percents(figures["beside"])),
         ("ECE", wording.percents(figures["ece"])),
         ("ECE after T", wording.percents(figures["ece_after"])),
         ("NLL", wording.plain(figures["nll"], 2)),
@@ -192,12 +202,12 @@ def _cells(entry: Entry) -> tuple[tuple[str, str], ...]:
 
 def best_checkpoint(entry: Entry | None) -> str:
     """The checkpoint that was best on validation, beside the last one that every other figure is about."""
-    runs = [run for run in entry.runs if "acc" in run.best] if entry is not None else []
+    runs = [run for run in entry.runs if run.criterion.key in run.best] if entry is not None else []
     if entry is None or not runs:
         return ""
     steps = ", ".join(dict.fromkeys(wording.whole(run.best_step) for run in runs))
-    accuracy = wording.percents([run.best["acc"] for run in runs])
-    return f"The table shows the last checkpoint. The one best on validation (step {steps}) reaches {accuracy}."
+    score = wording.percents([run.best[run.criterion.key] for run in runs])
+    return f"The table shows the last checkpoint. The one best on validation (step {steps}) reaches {score}."
 
 
 def matrix(entry: Entry | None) -> Ints | None:

@@ -13,7 +13,7 @@ from sfumato.report.summary import final
 DASH = "–"
 _THIN = "\u202f"
 
-METRICS = {"acc": "accuracy", "balanced_acc": "balanced accuracy", "f1_macro": "macro F1"}
+METRICS = {"acc": "accuracy", "balanced_acc": "balanced accuracy", "f1_macro": "macro F1", "miou": "mIoU"}
 
 HEADLINES = {
     "helps": "The unlabelled images help.",
@@ -21,6 +21,11 @@ HEADLINES = {
     "hurts": "The unlabelled images hurt.",
     "cannot tell": "Too early to tell whether the unlabelled images help.",
 }
+
+
+def heading(name: str) -> str:
+    """A metric's name at the head of a column; a name with capitals of its own keeps them."""
+    return name if any(letter.isupper() for letter in name) else name.capitalize()
 
 
 def prose(text: str) -> Markup:

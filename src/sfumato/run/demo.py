@@ -142,7 +142,7 @@ def _shown(plan: Plan, folder: Path, table: Table) -> Shown:
     for name, verdict in verdicts.items():
         files.write_json(folder / name / files.VERDICT, verdict)
     if verdicts:  # of the whole folder: the method that validation images would choose
-        chosen = max(rivals, key=lambda name: sum(run["val"]["acc"] for run in metrics[name]))
+        chosen = max(rivals, key=lambda name: sum(run["val"][run["criterion"]] for run in metrics[name]))
         files.write_json(folder / files.VERDICT, verdicts[chosen])
     files.write_json(folder / "table.json", {**plan.as_json(), "rows": [one.as_json() for one in rows]})
     report = write_report(folder, images=lambda wanted: table.images.load(wanted).numpy())

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from sfumato.criterion import CRITERIA, criterion_of
+
 Values = tuple[float, ...]
 
 
@@ -15,8 +17,9 @@ class Row:
     """One method, one value a seed in each column."""
 
     method: str
-    accuracy: Values
-    balanced: Values
+    criterion: str  # what `score` is: "acc" or "miou"
+    score: Values
+    beside: Values  # balanced accuracy, or mIoU of the rare classes
     ece: Values
     ece_after: Values  # temperature scaling
     nll: Values
@@ -26,10 +29,20 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
+    def columns(self) -> list[str]:
+        """The titles of `cells`."""
+        found = CRITERIA[self.criterion]
+        shown = [f"{found.name} %", *([f"{found.beside_name} %"] if self._is_dense else [])]
+        return [*shown, "ECE %", "ECE % scaled", "NLL", "seconds"]
+
+    @property
+    def _is_dense(self) -> bool:
+        return self.criterion == "miou"  # rare classes hardly move the mean of pixels: they are always shown
+
     def cells(self) -> list[str]:
-        """Accuracy, ECE, ECE after scaling, NLL, seconds."""
         return [
-            spread(self.accuracy, 100, 1),
+            spread(self.score, 100, 1),
+            *([spread(self.beside, 100, 1)] if self._is_dense else []),
             spread(self.ece, 100, 1),
             spread(self.ece_after, 100, 1),
             spread(self.nll, 1, 2),
@@ -44,10 +57,12 @@ def row(method: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         found = [(run[section] if run["test"] else run["val"]).get(key) for run in runs]
         return tuple(value for value in found if value is not None)
 
+    criterion = criterion_of(runs[0])
     return Row(
         method=method,
-        accuracy=column("acc"),
-        balanced=column("balanced_acc"),
+        criterion=criterion.key,
+        score=column(criterion.key),
+        beside=column(criterion.beside),
         ece=column("ece"),
         ece_after=column("ece", "test_calibrated"),
         nll=column("nll"),
@@ -70,7 +85,8 @@ def one_line(run: Mapping[str, Any]) -> str:
     found = run[part]
     if not found:
         return f"no held-out labels to measure with, {run['seconds']:.0f} s"
+    criterion, images = criterion_of(run), "test" if part == "test" else "validation"
     return (
-        f"accuracy {100 * found['acc']:.1f} %, ECE {100 * found['ece']:.1f} %, NLL {found['nll']:.2f} on "
-        f"{run['images'][part]:,} {'test' if part == 'test' else 'validation'} images, {run['seconds']:.0f} s"
+        f"{criterion.name} {100 * found[criterion.key]:.1f} %, ECE {100 * found['ece']:.1f} %, "
+        f"NLL {found['nll']:.2f} on {run['images'][part]:,} {images} images, {run['seconds']:.0f} s"
     )
