@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sfumato.errors import UsageError
-from sfumato.views import Augment, Operation, Preset, augment, strong
-from sfumato.views.slots import everywhere
+from sfumato.views import Augment, Operation, Preset, pixels, strong, uniform
+from sfumato.views.slots import chosen, everywhere
 from tests.views.pictures import only, pictures, plain
 
 NAMES = ["digits", "natural32", "photos"]
@@ -51,7 +51,7 @@ def test_chunks_do_not_show(monkeypatch):
     images = pictures(11)
     slots = torch.arange(11)
     whole = plain("natural32").strong(images, step=0, slots=slots, purpose="p")
-    monkeypatch.setattr(augment, "_CHUNK", 3 * 3 * 32 * 32)
+    monkeypatch.setattr(pixels, "CHUNK", 3 * 3 * 32 * 32)
     assert torch.equal(whole, plain("natural32").strong(images, step=0, slots=slots, purpose="p"))
 
 
@@ -147,13 +147,12 @@ def test_factors_of_several_slots_multiply(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_all_operations_are_drawn_equally_often(name):
     one = plain(name)
-    constants = one._on(torch.device("cpu"))
-    chosen = augment._chosen(constants, *augment.uniform(0, 0, "p", torch.arange(6000), 4).chunk(2, dim=1))
     pool = one.preset.operations
+    drawn = chosen(pool, *uniform(0, 0, "p", torch.arange(6000), 4).chunk(2, dim=1))
     for operation in pool:
-        drew = chosen.drew(operation.name)
+        drew = drawn.drew(operation.name)
         assert abs(float(drew.float().mean()) - 1 / len(pool)) < 0.01
-        magnitudes = chosen.magnitude[drew]
+        magnitudes = drawn.magnitude[drew]
         assert operation.low <= magnitudes.min()
         assert magnitudes.max() <= operation.high
         assert math.isclose(

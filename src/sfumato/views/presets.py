@@ -9,10 +9,12 @@ from sfumato.errors import UsageError, nearest
 
 OPERATIONS = (
     "autocontrast",  # no magnitude
+    "blur",  # standard deviation of the Gaussian in pixels
     "brightness",  # factor: 0 is black, 1 leaves the image
     "color",  # factor: 0 is grey, 1 leaves the image
     "contrast",  # factor: 0 is the mean grey, 1 leaves the image
     "equalize",  # number of equal bins of grey values, 2 to 256
+    "hue",  # turns of the color circle, -0.5 to 0.5
     "identity",  # no magnitude
     "posterize",  # bits kept, rounded down: (4, 8) keeps 4 to 7
     "rotate",  # degrees, anticlockwise

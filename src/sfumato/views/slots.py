@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from sfumato.views.presets import OPERATIONS
+from sfumato.views.presets import OPERATIONS, Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,22 @@ class Slots:
     def magnitude_of(self, name: str, otherwise: float) -> Tensor:
         """(N, K) float32: the magnitude where `name` was drawn, `otherwise` elsewhere."""
         return self.magnitude.where(self.drew(name), torch.full_like(self.magnitude, otherwise))
+
+
+@cache
+def _pool(operations: tuple[Operation, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """(pool,) each: place in OPERATIONS, lowest and highest magnitude. Kept, so that no step waits for a copy."""
+    places = [OPERATIONS.index(operation.name) for operation in operations]
+    ranges = [(operation.low, operation.high) for operation in operations]
+    low, high = torch.tensor(ranges, dtype=torch.float32, device=device).view(-1, 2).unbind(1)
+    return torch.tensor(places, dtype=torch.int64, device=device), low, high
+
+
+def chosen(operations: tuple[Operation, ...], choice: Tensor, place: Tensor) -> Slots:
+    """The operations that numbers in [0, 1) choose from the pool, and magnitudes at that place of their range."""
+    operation, low, high = _pool(operations, choice.device)
+    picked = (choice * len(operations)).long()
+    return Slots(operation[picked], low[picked] + (high[picked] - low[picked]) * place)
 
 
 def on_rows(mask: Tensor, function: Callable[..., Tensor], values: Tensor, *beside: Tensor) -> Tensor:

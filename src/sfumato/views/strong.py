@@ -6,11 +6,13 @@ fixed as above, so that each costs one pass however many slots there are.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from sfumato.views import affine, filters, tables
-from sfumato.views.presets import Preset
+from sfumato.views.presets import Operation, Preset
 from sfumato.views.slots import Slots, on_rows
 
 
@@ -19,10 +21,25 @@ def distorted(values: Tensor, crop: Tensor, slots: Slots, preset: Preset, size: 
 
     `values` are images (N, channels, H, W) float in 0..255, `crop` their maps (N, 2, 3).
     """
-    values = affine.warp(values, affine.distort(crop, slots), size, preset.padding)
-    for name, filtered in (("sharpness", filters.sharpen), ("color", filters.saturate)):
-        factor = slots.magnitude_of(name, 1.0).prod(1)
-        values = on_rows(slots.drew(name).any(1), filtered, values, factor)
+    return filtered(affine.warp(values, affine.distort(crop, slots), size, preset.padding), slots, preset.operations)
+
+
+def filtered(values: Tensor, slots: Slots, pool: tuple[Operation, ...]) -> Tensor:
+    """The pixels (N, channels, H * W) int64 in 0..255 after sharpness, color, hue and blur, as far as `pool` has them.
+
+    `values` (N, channels, H, W) float in 0..255 may be overwritten.
+    """
+    names = {operation.name for operation in pool}
+    for name, function in (("sharpness", filters.sharpen), ("color", filters.saturate)):
+        if name in names:
+            factor = slots.magnitude_of(name, 1.0).prod(1)
+            values = on_rows(slots.drew(name).any(1), function, values, factor)
+    if "hue" in names:
+        values = on_rows(slots.drew("hue").any(1), filters.turn, values, slots.magnitude_of("hue", 0.0).sum(1))
+    if "blur" in names:
+        sigma = slots.magnitude_of("blur", 0.0).square().sum(1).sqrt()  # of several Gaussians one after the other
+        widest = max(operation.high for operation in pool if operation.name == "blur") * slots.magnitude.shape[1] ** 0.5
+        values = on_rows(slots.drew("blur").any(1), partial(filters.blur, widest=widest), values, sigma)
     return values.add_(0.5).long().flatten(2)  # no step leaves 0..255
 
 
