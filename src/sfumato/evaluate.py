@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import CollapseError, DataError, UsageError
 from sfumato.functional import calibration
+from sfumato.functional.confusion import confusion as counted
 from sfumato.types import HeldOut, Output
 
 PARTS = ("val", "test")  # the splits that are held out
@@ -62,7 +63,7 @@ def predict(model: nn.Module, batches: Iterable[Tensor], *, device: torch.device
     """
     device = torch.device(device)
     parts = []
-    with _random_state_kept(device), evaluating(model), torch.no_grad():
+    with undisturbed(model, device):
         for images in batches:
             answer = model(images.to(device, non_blocking=True))
             logits = answer.logits if isinstance(answer, Output) else answer
@@ -73,10 +74,14 @@ def predict(model: nn.Module, batches: Iterable[Tensor], *, device: torch.device
 
 
 @contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
-    """A layer that draws in eval mode, or a loader that draws a seed, must not move what training draws next."""
+def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode without gradient inside; afterwards modes and random state (CPU and `device`) are as before.
+
+    A layer that draws in eval mode, or a loader that draws a seed, must not move what training draws next.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+        with evaluating(model), torch.no_grad():
+            yield
 
 
 def refuse_broken(logits: Mapping[str, Tensor]) -> None:
@@ -92,11 +97,10 @@ def refuse_broken(logits: Mapping[str, Tensor]) -> None:
 def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """How often each class was taken for each, (C, C) int64, rows = label, columns = prediction.
 
-    logits: (N, C, *S), or probabilities; labels: (N, *S), negative ones are ignored. Of tied classes the first wins.
+    logits: (N, C, *S), or probabilities; labels: (N, *S), of which `functional.confusion` ignores void and negative
+    ones. Of tied classes the first wins.
     """
-    kept = labels >= 0
-    pair = labels[kept].long() * num_classes + logits.argmax(dim=1)[kept]
-    return torch.bincount(pair, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return counted(logits.argmax(dim=1), labels, num_classes)
 
 
 def evaluate(

@@ -100,8 +100,12 @@ def bin_sums(
     """Bins of the winning probability, each (B,), or (B + 1,) with `split_one`."""
     p, y = valid_entries(probabilities, labels, valid)
     top, guess = confidence(p)
-    index = bin_index(top, bins, split_one=split_one)
-    return _fill(index, top, (guess == y), bins + split_one)
+    return entry_bin_sums(top, guess == y, bins=bins, split_one=split_one)
+
+
+def entry_bin_sums(top: Tensor, right: Tensor, *, bins: int = 15, split_one: bool = False) -> BinSums:
+    """The same from each entry's winning probability and whether it was right, (n,), (n,) bool."""
+    return _fill(bin_index(top, bins, split_one=split_one), top, right, bins + split_one)
 
 
 def class_bin_sums(probabilities: Tensor, labels: Tensor, valid: Tensor | None = None, *, bins: int = 15) -> BinSums:

@@ -21,6 +21,7 @@ from sfumato.functional.calibration import (
     binned_error,
     brier_each,
     class_bin_sums,
+    entry_bin_sums,
     nll_each,
     reliability_of,
     valid_entries,
@@ -43,7 +44,14 @@ class TopLabelBins(nn.Module):
     @torch.no_grad()
     def observe(self, probabilities: Tensor, labels: Tensor, valid: Tensor | None = None) -> None:
         """probabilities: (N, C, *S); labels, valid: (N, *S). C may be anything."""
-        new = bin_sums(probabilities, labels, valid, bins=self.bins, split_one=self.split_one)
+        self._add(bin_sums(probabilities, labels, valid, bins=self.bins, split_one=self.split_one))
+
+    @torch.no_grad()
+    def observe_entries(self, top: Tensor, right: Tensor) -> None:
+        """The same from winning probabilities and whether they were right, (n,), (n,) bool."""
+        self._add(entry_bin_sums(top, right, bins=self.bins, split_one=self.split_one))
+
+    def _add(self, new: BinSums) -> None:
         self.filled += _stacked(new).to(self.filled.device)
 
     @property
@@ -117,8 +125,12 @@ class ProperScores(nn.Module):
     def observe(self, probabilities: Tensor, labels: Tensor, valid: Tensor | None = None) -> None:
         """probabilities: (N, C, *S); labels, valid: (N, *S)."""
         p, y = valid_entries(probabilities, labels, valid)
-        scores = nll_each(p, y)
-        new = torch.stack([scores.sum(), brier_each(p, y).sum(), torch.ones_like(scores).sum()])
+        self.observe_entries(nll_each(p, y), brier_each(p, y))
+
+    @torch.no_grad()
+    def observe_entries(self, nll: Tensor, brier: Tensor) -> None:
+        """The same from each entry's two scores, (n,), (n,)."""
+        new = torch.stack([nll.double().sum(), brier.double().sum(), torch.ones_like(nll, dtype=torch.float64).sum()])
         self.totals += new.to(self.totals.device)
 
     @property
