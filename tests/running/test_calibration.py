@@ -47,6 +47,19 @@ def test_any_chunking_gives_the_value_of_the_whole(chunks):
         torch.testing.assert_close(stream.value, value, rtol=0, atol=1e-12)
 
 
+def test_entries_observed_are_as_good_as_probabilities():
+    p, y = calibration.valid_entries(*sample())
+    bins, split, scores = TopLabelBins(15), TopLabelBins(10, split_one=True), ProperScores()
+    for start in range(0, len(y), 100):
+        part, labels = p[start : start + 100], y[start : start + 100]
+        for stream in (bins, split):
+            stream.observe_entries(part.amax(dim=1), part.argmax(dim=1) == labels)
+        scores.observe_entries(calibration.nll_each(part, labels), calibration.brier_each(part, labels))
+    whole = expected()
+    for stream, value in ((bins, whole[0]), (split, whole[1]), (scores, whole[3])):
+        torch.testing.assert_close(stream.value, value, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("norm", ["l1", "l2", "max"])
 def test_norms_and_table(norm):
     stream, split = TopLabelBins(15), TopLabelBins(15, split_one=True)
