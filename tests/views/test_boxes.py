@@ -1,3 +1,4 @@
+import itertools
 import math
 import random
 
@@ -7,7 +8,7 @@ import torch
 from scipy.stats import beta, ks_2samp, kstest
 
 from sfumato.views import DENSE_PRESETS, Boxes
-from sfumato.views.boxes import draw_boxes
+from sfumato.views.boxes import _fits, draw_boxes
 
 COUNT, SIDE = 6000, 321
 UNIMATCH = DENSE_PRESETS["unimatch"].boxes
@@ -49,6 +50,15 @@ def test_boxes_have_the_published_distribution(law):
     aspects = [boxes[:, 3] / boxes[:, 2] for boxes in (ours, theirs)]
     assert ks_2samp(*aspects).pvalue > 1e-3
     assert abs(np.corrcoef(ours[:, 0], ours[:, 2])[0, 1] - np.corrcoef(theirs[:, 0], theirs[:, 2])[0, 1]) < 0.05
+
+
+def test_a_candidate_fits_as_often_as_its_corner_would():
+    height, width = 5, 8
+    corners = (torch.arange(height * width) + 0.5) / (height * width)  # each corner once
+    for across, down in itertools.product(range(11), range(8)):
+        sides_ = (torch.full_like(corners, side) for side in (across, down))
+        expected = sum(x + across <= width and y + down <= height for x in range(width) for y in range(height))
+        assert _fits(*sides_, corners, (height, width)).sum() == expected
 
 
 def test_aspects_uniform_in_the_ratio_stand_taller_than_wide():
