@@ -14,19 +14,23 @@ from sfumato.types import Batch, Context, Labeled, Losses, Output, Progress, Unl
 
 @dataclass
 class Given:
-    """Networks whose outputs are known: what `forward` returns, cut to what the method declares."""
+    """Networks whose outputs are known, cut to what the method declares. Features are the logits."""
 
     labeled: Tensor
-    weak: Tensor
-    strong: Tensor
+    weak_view: Tensor
+    strong_view: Tensor
 
-    def forward(self, batch: Batch, spec: ViewSpec) -> Views:
+    def weak(self, batch: Batch, spec: ViewSpec) -> Output:
+        logits = self.weak_view if spec.weak_gradient else self.weak_view.detach()
+        return Output(logits, logits)
+
+    def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views:
         seen = batch.unlabeled is not None and spec.weak
         return Views(
             labeled=Output(self.labeled),
             labeled_strong=Output(self.labeled) if spec.labeled_strong else None,
-            weak=Output(self.weak if spec.weak_gradient else self.weak.detach()) if seen else None,
-            strong=(Output(self.strong),) * spec.strong if seen else (),
+            weak=(weak or self.weak(batch, spec)) if seen else None,
+            strong=(Output(self.strong_view, self.strong_view),) * spec.strong if seen else (),
         )
 
 
@@ -54,6 +58,7 @@ def step(
             valid=ones.detach() if valid is None else valid,
             index=torch.arange(len(weak)) if index is None else index,
             warps=(warp,) * method.views.strong,
+            patches=torch.zeros_like(ones).detach() if method.views.patches else None,
         ),
     )
     return method.loss(Given(labeled, weak, strong), batch, progress or Progress(0, 10))

@@ -13,7 +13,8 @@ layout "concat"
     labeled, labeled strong, weak and strong views: one forward of the student with gradient, normalised together. It is
     what published results of the classic benchmarks used, at half the speed. Weak views of a teacher go first, as in 1.
 
-In both, a batch without unlabeled images has one forward: labeled and labeled strong.
+In both, a batch without unlabeled images has one forward: labeled and labeled strong. A method that makes a strong view
+from the output of the weak one asks for `weak` first, which is 1 in either layout, and hands it on to `forward`.
 """
 
 from __future__ import annotations
@@ -51,8 +52,22 @@ class Nets:
         """The network to evaluate and to keep: the average if there is one, otherwise the student without wrappers."""
         return unwrapped(self.student) if self.teacher is None else self.teacher.module
 
-    def forward(self, batch: Batch, spec: ViewSpec) -> Views:
+    def weak(self, batch: Batch, spec: ViewSpec) -> Output:
+        """The output of the weak view, without gradient and before the other views, to be handed to `forward`.
+
+        Raises:
+            UsageError: as `forward`, or there is no weak view, or `spec` asks for gradient through it.
+
+        """
+        self._check(batch, spec)
+        if batch.unlabeled is None or not spec.weak or spec.weak_gradient:
+            raise UsageError("The weak view goes first only where there is one, without gradient: weak_gradient=False.")
+        return self._weak(batch.unlabeled, spec)
+
+    def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views:
         """Outputs of the declared views of `batch`. See the head of this module for the number and order of forwards.
+
+        weak: what `weak` gave for this batch, when it was asked; that view then does not go through again.
 
         Raises:
             UsageError: the batch lacks a view that `spec` declares, or `spec` asks for a teacher that is not there.
@@ -60,15 +75,14 @@ class Nets:
         """
         self._check(batch, spec)
         unlabeled = batch.unlabeled if spec.weak else None
-        weak: Output | None = None
         joint = [batch.labeled.x]
         if batch.labeled.strong is not None and spec.labeled_strong:
             joint.append(batch.labeled.strong)
-        joins = unlabeled is not None and self._weak_joins(spec)
+        joins = unlabeled is not None and weak is None and self._weak_joins(spec)
         if unlabeled is not None:
             if joins:
                 joint.append(unlabeled.weak)
-            else:
+            elif weak is None:
                 weak = self._weak(unlabeled, spec)
             joint.extend(unlabeled.strong)
         parts = self._together(joint)
@@ -118,3 +132,5 @@ class Nets:
                 f"The method declares {spec.strong} strong view(s) of the unlabeled images, the batch holds "
                 f"{len(batch.unlabeled.strong)}."
             )
+        if spec.weak and spec.patches and batch.unlabeled is not None and batch.unlabeled.patches is None:
+            raise UsageError("The method declares patches of the last strong view, but the batch says of none.")

@@ -18,6 +18,7 @@ from sfumato.evaluate import PARTS, Measured, Scored, evaluate, predict, refuse_
 from sfumato.posthoc.temperature import fit_temperature
 from sfumato.types import HeldOut, Labeled, Unlabeled, ViewSpec, unwarped
 from sfumato.views import Augment
+from sfumato.views.patches import draw_patches
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,17 @@ class ImageData(TrainData):
             self.augment.strong(images, step=part.step, slots=slots, purpose=f"strong {number}")
             for number in range(spec.strong)
         ]
+        patches = None
+        if spec.patches:
+            side, seed = self.augment.image_size, self.augment.seed
+            patches = draw_patches(slots, (side, side), seed=seed, step=part.step, purpose="patches")
         views = Unlabeled(
             weak=self.augment.weak(images, step=part.step, slots=slots, purpose="weak"),
             strong=tuple(strong),
             valid=torch.ones(len(truth), device=truth.device),
             index=index,
             warps=(unwarped,) * spec.strong,  # one class per image: no geometry changes it
+            patches=patches,
         )
         return views, truth
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sfumato.forward import Layout, Nets
 from sfumato.methods import METHODS, Facts, Method, build
 from sfumato.teacher import Ema
-from sfumato.types import Batch, Losses, Progress
+from sfumato.types import Batch, Losses, Progress, Sparse
 from tests.methods.problems import SAMPLES, Echo, Task, logits_batch
 
 CLASSES = 5
@@ -74,7 +74,9 @@ def values(losses: Losses) -> dict[str, Tensor]:
 def pseudo_of(losses: Losses) -> dict[str, Tensor]:
     if losses.pseudo is None:
         return {}
-    return {key: getattr(losses.pseudo, key) for key in ("target", "weight", "valid")}
+    target = losses.pseudo.target
+    parts = {"labels": target.labels, "share": target.share} if isinstance(target, Sparse) else {"target": target}
+    return {**parts, "weight": losses.pseudo.weight, "valid": losses.pseudo.valid}
 
 
 def assert_finite(method: Method, nets: Nets, losses: Losses) -> None:

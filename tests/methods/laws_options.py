@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato import distributed
 from sfumato.errors import UsageError
+from sfumato.types import Batch, Losses
 from tests.methods.cases import (
     Case,
     nets_of,
@@ -19,6 +20,7 @@ from tests.methods.cases import (
     steps,
     values,
 )
+from tests.methods.problems import on_images
 
 
 def _alternatives(hint: Any, default: Any) -> Iterator[Any]:
@@ -45,10 +47,19 @@ def _trace(case: Case, options: dict[str, object]) -> Tensor | None:
         method = case.method(**options)
     except UsageError:
         return None
-    run = steps(method, case.batches(3, method), nets_of(layout="concat"))
+    batches = [on_images(batch, lambda x: x.clone().requires_grad_()) for batch in case.batches(3, method)]
+    run = steps(method, batches, nets_of(layout="concat"))
     parts = [torch.stack([*values(x).values(), *(v.double().sum() for v in pseudo_of(x).values())]) for x in run]
+    parts += [_gradients(losses, batch) for losses, batch in zip(run, batches, strict=True)]
     parts.append(torch.tensor([method.views.strong, method.views.labeled_strong, method.views.weak_gradient]))
     return distributed.sum_over_ranks(torch.cat([part.double() for part in parts]))
+
+
+def _gradients(losses: Losses, batch: Batch) -> Tensor:
+    """How much of a gradient each view has: some options change nothing else."""
+    views = [batch.labeled.x, batch.unlabeled.weak, *batch.unlabeled.strong]
+    grads = torch.autograd.grad(losses.total, views, allow_unused=True)
+    return torch.stack([torch.zeros(()) if grad is None else grad.abs().sum() for grad in grads])
 
 
 def every_option_changes_something(case: Case) -> str | None:

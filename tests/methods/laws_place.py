@@ -101,7 +101,9 @@ def one_pixel_is_one_sample(case: Case) -> str | None:
         marked, rest = batch.labeled, batch.unlabeled
         wide = on_images(batch, lambda x: x[..., None, None])
         wide = with_validity(wide, marked.valid[..., None, None], rest.valid[..., None, None])
-        return replace(wide, labeled=replace(wide.labeled, y=marked.y[..., None, None]))
+        patches = None if rest.patches is None else rest.patches[..., None, None]
+        unlabeled = replace(wide.unlabeled, patches=patches)
+        return replace(wide, labeled=replace(wide.labeled, y=marked.y[..., None, None]), unlabeled=unlabeled)
 
     batches = case.batches(3, images)
     batches = [with_validity(b, b.labeled.valid, torch.ones_like(b.unlabeled.valid)) for b in batches]

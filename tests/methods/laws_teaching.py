@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sfumato import distributed
-from sfumato.types import Losses, Progress
+from sfumato.types import Losses, Progress, Sparse
 from tests.methods.cases import (
     CLASSES,
     STEPS,
@@ -74,12 +74,22 @@ def the_pseudo_label_is_well_formed(case: Case) -> str | None:
     assert pseudo.weight.shape == pseudo.valid.shape == (n, *space)
     assert (pseudo.weight >= 0).all()
     assert torch.equal(pseudo.valid, batch.unlabeled.valid)
-    if pseudo.target.is_floating_point():
-        assert pseudo.target.shape == (n, CLASSES, *space)
-        torch.testing.assert_close(pseudo.target.sum(dim=1), torch.ones(n, *space))
+    target = pseudo.target
+    labels = target.labels if isinstance(target, Sparse) else None
+    if isinstance(target, Sparse):
+        assert labels.shape == target.share.shape
+        assert labels.shape[::2] == (n, *space[:1])
+        assert (labels.sort(dim=1).values.diff(dim=1) > 0).all(), "a class stands twice in one target"
+        assert (target.share.diff(dim=1) <= 0).all(), "the first class is not the most probable"
+        target = target.share
+    if not target.is_floating_point():
+        labels = target
+        assert labels.shape == (n, *space)
     else:
-        assert pseudo.target.shape == (n, *space)
-        assert pseudo.target.max() < CLASSES
+        if labels is None:
+            assert target.shape == (n, CLASSES, *space)
+        torch.testing.assert_close(target.sum(dim=1), torch.ones(n, *space))
+    assert labels is None or labels.max() < CLASSES
     return None
 
 

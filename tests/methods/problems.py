@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import distributed
-from sfumato.types import Batch, Labeled, Output, Pseudo, Unlabeled, ViewSpec, Warp, unwarped
+from sfumato.types import Batch, Labeled, Output, Pseudo, Sparse, Unlabeled, ViewSpec, Warp, unwarped
 
 SAMPLES = 64  # the unlabelled set
 
@@ -31,7 +31,9 @@ TASKS = (CLASSIFICATION, SEGMENTATION)
 
 
 class Echo(nn.Module):
-    """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts."""
+    """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts. So are its
+    features.
+    """
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -40,7 +42,8 @@ class Echo(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         logits = x * self.gain
-        return Output(logits if self.dtype is None else logits.to(self.dtype))
+        logits = logits if self.dtype is None else logits.to(self.dtype)
+        return Output(logits, logits)
 
 
 class Tiny(nn.Module):
@@ -113,6 +116,7 @@ def logits_batch(
                 valid=validity(unlabeled),
                 index=index.repeat(-(-unlabeled // SAMPLES))[:unlabeled],
                 warps=(unwarped,) * views.strong,
+                patches=_patches((unlabeled, *task.space), draw) if views.patches else None,
             ),
         )
     )
@@ -142,9 +146,14 @@ def image_batch(task: Task, views: ViewSpec, *, seed: int = 0, classes: int = 3)
                 valid=torch.ones(18, *task.space),
                 index=torch.randperm(SAMPLES, generator=draw)[:18],
                 warps=(unwarped,) * views.strong,
+                patches=_patches((18, *space), draw) if views.patches else None,
             ),
         )
     )
+
+
+def _patches(shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+    return (torch.rand(shape, generator=draw) < 0.4).float()
 
 
 def _share(batch: Batch) -> Batch:
@@ -175,6 +184,7 @@ def rows(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
             rest.valid[unlabeled],
             rest.index[unlabeled],
             rest.warps,
+            None if rest.patches is None else rest.patches[unlabeled],
         ),
     )
 
@@ -197,15 +207,23 @@ def with_validity(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
 
 
 def with_warps(batch: Batch, warp: Warp, change: Callable[[Tensor], Tensor] = _as_drawn) -> Batch:
-    """The batch with `change` applied to the strong unlabelled views, and `warp` said to undo or follow it."""
+    """The batch with `change` applied to the strong unlabelled views and the patches of the last one, and `warp` said
+    to undo or follow it.
+    """
     rest = batch.unlabeled
     assert rest is not None
     strong = tuple(change(view) for view in rest.strong)
-    return replace(batch, unlabeled=replace(rest, strong=strong, warps=(warp,) * len(strong)))
+    patches = None if rest.patches is None else change(rest.patches)
+    return replace(batch, unlabeled=replace(rest, strong=strong, warps=(warp,) * len(strong), patches=patches))
 
 
 def flip(pseudo: Pseudo) -> Pseudo:
-    return Pseudo(pseudo.target.flip(-1), pseudo.weight.flip(-1), pseudo.valid.flip(-1))
+    target = pseudo.target
+    if isinstance(target, Sparse):
+        flipped: Tensor | Sparse = Sparse(target.labels.flip(-1), target.share.flip(-1))
+    else:
+        flipped = target.flip(-1)
+    return Pseudo(flipped, pseudo.weight.flip(-1), pseudo.valid.flip(-1))
 
 
 def halve(pseudo: Pseudo) -> Pseudo:

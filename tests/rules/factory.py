@@ -16,7 +16,7 @@ from torch import Tensor
 
 import sfumato.rules
 from sfumato.functional.probability import probability
-from sfumato.rules import Bell, DistributionAlignment, Refiner, Rule, SelfAdaptiveThreshold, Weigher
+from sfumato.rules import Bell, DistributionAlignment, Extra, Refiner, Rule, SelfAdaptiveThreshold, Weigher
 from sfumato.types import Context, Progress
 
 SAMPLES = 40
@@ -28,12 +28,12 @@ FACTS = {"num_unlabeled": SAMPLES, "prior": None}
 
 
 def rules() -> list[type[Rule]]:
-    """Every concrete rule that a module of `sfumato.rules` defines."""
+    """Every concrete rule that a module of `sfumato.rules` defines, but for extras, which no p alone can ask."""
     found = []
     for module in pkgutil.iter_modules(sfumato.rules.__path__, "sfumato.rules."):
         for value in vars(importlib.import_module(module.name)).values():
             own = inspect.isclass(value) and issubclass(value, Rule) and value.__module__ == module.name
-            if own and value is not Rule and not inspect.isabstract(value):
+            if own and not (value is Rule or issubclass(value, Extra) or inspect.isabstract(value)):
                 found.append(value)
     return sorted(found, key=lambda rule: rule.__name__)
 

@@ -1,11 +1,13 @@
-"""Corrections of teacher probabilities before they are weighed. (N, C, *S) -> (N, C, *S)."""
+"""Corrections of teacher probabilities before they are weighed, (N, C, *S) -> (N, C, *S), and their largest few."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from sfumato.functional.one_pass import largest
 from sfumato.functional.probability import safe_log
+from sfumato.types import Sparse
 
 
 def per_class(values: Tensor, like: Tensor) -> Tensor:
@@ -34,3 +36,10 @@ def align(p: Tensor, target: Tensor, model: Tensor, eps: float = 1e-6) -> Tensor
     """
     aligned = p * per_class((target + eps) / (model + eps), p)
     return aligned / aligned.sum(dim=1, keepdim=True)
+
+
+def top_k(p: Tensor, k: int) -> Sparse:
+    """The k largest probabilities, renormalized, the largest first (FARCLUSS, eq. 2-3); all C when there are fewer."""
+    k = min(k, p.shape[1])
+    share, labels = p.topk(k, dim=1) if p.dim() == 2 else largest(p, k)
+    return Sparse(labels, share / share.sum(dim=1, keepdim=True))

@@ -13,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.methods.base import Method
 from sfumato.methods.consistency import Consistency
+from sfumato.methods.csl import csl, csl_robust
+from sfumato.methods.farcluss import farcluss
 from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
 from sfumato.methods.freematch import freematch
@@ -44,6 +46,9 @@ class Entry:
 
 
 METHODS: Mapping[str, Entry] = {
+    "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
+    "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
+    "farcluss": Entry(farcluss, "FARCLUSS (seed paper)", "eq. 2-11"),
     "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),

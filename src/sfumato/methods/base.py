@@ -16,7 +16,11 @@ from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Prog
 class Networks(Protocol):
     """What a method asks of the networks: the outputs of its views, gradient and batch norm decided elsewhere."""
 
-    def forward(self, batch: Batch, spec: ViewSpec) -> Views: ...
+    def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views: ...
+
+    def weak(self, batch: Batch, spec: ViewSpec) -> Output:
+        """The weak view's output before the rest, for a method that makes a strong view from it."""
+        ...
 
 
 class Method(nn.Module, ABC):

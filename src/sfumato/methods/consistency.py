@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from sfumato.errors import check_choice
 from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.probability import probability
-from sfumato.functional.reduce import mean
+from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.methods.base import Method, Networks, context, supervised_loss
 from sfumato.rules import Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
 from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
@@ -23,6 +24,8 @@ class Consistency(Method):
         lambda_u: weight of the unlabelled loss, a number or a schedule.
         views: what the method sees; `ViewSpec(labeled_strong=True)` trains on strong views of the labelled images too.
         extra: a further loss.
+        normalize: what divides the sum of weight times charge: "valid" entries, "selected" ones, which are those with
+            a weight, "all" of them, ignored ones too, or the "weight_sum".
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class Consistency(Method):
         lambda_u: float | Schedule = 1.0,
         views: ViewSpec | None = None,
         extra: Extra | None = None,
+        normalize: str = "valid",
     ) -> None:
         super().__init__()
+        check_choice("Consistency", "normalize", normalize, DIVISORS)
         self.refine: Refiner = refine or NoRefinement()
         self.weigh = weigh
         self.target: Targeter = target or Hard()
@@ -44,6 +49,7 @@ class Consistency(Method):
         self.lambda_u: Schedule = lambda_u if callable(lambda_u) else Constant(lambda_u)
         self.views = views or ViewSpec()
         self.extra = extra
+        self.normalize = normalize
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
@@ -63,7 +69,7 @@ class Consistency(Method):
         for strong, warp in zip(out.strong, u.warps, strict=True):
             warped = warp(pseudo)
             charge = self.divergence(strong.logits, warped.target)
-            charges.append(mean(charge * warped.weight, over=warped.valid))
+            charges.append(weighted_mean(charge, warped.weight, over=warped.valid, normalize=self.normalize))
         unsupervised = torch.stack(charges).mean()
 
         extras = {}

@@ -1,15 +1,19 @@
 """Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
 
 from sfumato.rules.base import Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.prototype import PrototypeAttraction
+from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen
 from sfumato.rules.schedule import Constant, Ramp, Schedule
-from sfumato.rules.target import Hard, Sharpened, Soft
+from sfumato.rules.spectral import Spectral
+from sfumato.rules.target import Hard, Sharpened, Soft, TopK
 from sfumato.rules.threshold import ClassCurriculum, FixedThreshold, RelativeThreshold, SelfAdaptiveThreshold
 from sfumato.rules.weigh import (
     Aligned,
     All,
     Bell,
     EntropyGate,
+    EntropyLimit,
     MeanNormalized,
     OneMinusEntropy,
     OneSidedBell,
@@ -21,9 +25,11 @@ __all__ = [
     "All",
     "Bell",
     "ClassCurriculum",
+    "ClassRebalance",
     "Constant",
     "DistributionAlignment",
     "EntropyGate",
+    "EntropyLimit",
     "Extra",
     "FixedThreshold",
     "Hard",
@@ -32,6 +38,7 @@ __all__ = [
     "OneMinusEntropy",
     "OneSidedBell",
     "Product",
+    "PrototypeAttraction",
     "Ramp",
     "Refiner",
     "RelativeThreshold",
@@ -41,7 +48,9 @@ __all__ = [
     "Sharpen",
     "Sharpened",
     "Soft",
+    "Spectral",
     "Targeter",
+    "TopK",
     "TruncatedGaussian",
     "Weigher",
 ]

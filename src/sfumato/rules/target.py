@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sfumato.functional.refine import sharpen
+from sfumato.errors import UsageError
+from sfumato.functional.refine import sharpen, top_k
 from sfumato.rules.base import Targeter
 from sfumato.rules.refine import checked_temperature
+from sfumato.types import Sparse
 
 
 class Hard(Targeter):
@@ -36,3 +38,20 @@ class Sharpened(Targeter):
 
     def forward(self, p: Tensor) -> Tensor:
         return sharpen(p, self.temperature)
+
+
+class TopK(Targeter):
+    """The k most probable classes in the proportion of their probabilities (FARCLUSS, eq. 2-3); k = 1 is `Hard`.
+
+    Raises:
+        UsageError: k is below 1.
+    """
+
+    def __init__(self, k: int = 2) -> None:
+        super().__init__()
+        if k < 1:
+            raise UsageError(f"TopK(k={k}): expected at least 1 class.")
+        self.k = k
+
+    def forward(self, p: Tensor) -> Sparse:
+        return top_k(p, self.k)

@@ -82,6 +82,23 @@ class EntropyGate(Weigher):
         return (normalized_entropy(p) <= self.eps).to(p.dtype)
 
 
+class EntropyLimit(Weigher):
+    """1 where the normalised entropy is at most `limit`, which does not move (FARCLUSS: 0.7).
+
+    Raises:
+        UsageError: a limit outside 0 to 1.
+    """
+
+    def __init__(self, limit: float = 0.7) -> None:
+        super().__init__()
+        if not 0.0 <= limit <= 1.0:
+            raise UsageError(f"EntropyLimit(limit={limit}): expected a number between 0 and 1; 1 lets all pass.")
+        self.limit = limit
+
+    def forward(self, p: Tensor) -> Tensor:
+        return (normalized_entropy(p) <= self.limit).to(p.dtype)
+
+
 class TruncatedGaussian(Weigher):
     """SoftMatch: full weight above the moving mean of the confidences, a Gaussian tail below it (eq. 5-7).
 

@@ -1,0 +1,106 @@
+"""FARCLUSS's second loss: features draw near to the mean feature of their pseudo-class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.distributed import sum_over_ranks, sum_with_gradient, world_size
+from sfumato.errors import UsageError, check_choice
+from sfumato.functional.probability import full_precision, most_probable
+from sfumato.functional.prototypes import attraction, class_means, contrast, feature_sums, mean_over_classes, unit
+from sfumato.rules.base import Extra, Weigher
+from sfumato.rules.weigh import OneMinusEntropy
+from sfumato.types import Context, Pseudo, Unlabeled, Views
+
+
+class PrototypeAttraction(Extra):
+    """lambda mean_c mean_{i in P_c} (1 - cos(f_i, prototype_c)) over the classes present (FARCLUSS, eq. 9-10).
+
+    P_c: the samples or pixels of the strong views, of all ranks, whose pseudo-label is c and whose certainty is above
+    `threshold`. Prototypes are their mean features. The features are the network's own, at the resolution at which it
+    gives them; labels are taken from the nearest pixel. The paper has them pass through a projection to 128 values
+    first: a head that neither evaluation nor an average of the weights would have a use for, and is left out.
+
+    Args:
+        num_classes: C.
+        weight: lambda.
+        threshold: of the certainty 1 - e, e the normalised entropy.
+        proto_grad: "detached" keeps the prototypes as constants; "literal" lets the gradient through them, as printed.
+        proto_repulsion: "infonce" drives features from the prototypes of other classes too. Attraction alone has its
+            minimum where all features are equal.
+
+    Raises:
+        UsageError: an unknown name, a repulsion with gradient through the prototypes, or a network that gives no
+            features, or no map of them where labels are maps.
+    """
+
+    name = "prototypes"
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        weight: float = 0.1,
+        threshold: float = 0.5,
+        proto_grad: Literal["detached", "literal"] = "detached",
+        proto_repulsion: Literal["off", "infonce"] = "off",
+    ) -> None:
+        super().__init__()
+        check_choice("PrototypeAttraction", "proto_grad", proto_grad, ("detached", "literal"))
+        check_choice("PrototypeAttraction", "proto_repulsion", proto_repulsion, ("off", "infonce"))
+        if proto_grad == "literal" and proto_repulsion == "infonce":
+            raise UsageError("PrototypeAttraction(proto_repulsion='infonce') needs proto_grad='detached'.")
+        self.num_classes, self.weight, self.threshold = num_classes, weight, threshold
+        self.literal, self.repels = proto_grad == "literal", proto_repulsion == "infonce"
+        self.certainty: Weigher = OneMinusEntropy()
+        self.selected: Tensor | None = None  # (N, *S) of the batch observed last; no memory
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.selected = (self.certainty(p) > self.threshold).to(p.dtype)
+
+    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
+        assert self.selected is not None, "observe comes first"
+        chosen = Pseudo(most_probable(pseudo.target), self.selected, pseudo.valid)
+        features, labels, selected = [], [], []
+        for strong, warp in zip(views.strong, batch.warps, strict=True):
+            warped = warp(chosen)
+            f = _features_of(strong.features, pseudo.valid)
+            features.append(f.movedim(1, -1).flatten(0, -2))
+            labels.append(_nearest(most_probable(warped.target), f))
+            selected.append(_nearest((warped.weight * warped.valid > 0).to(f.dtype), f))
+        return self.weight * self._loss(torch.cat(features), torch.cat(labels), torch.cat(selected))
+
+    def _loss(self, features: Tensor, labels: Tensor, selected: Tensor) -> Tensor:
+        sums, counts = feature_sums(features, labels, selected, self.num_classes)
+        counts = sum_over_ranks(counts)
+        prototypes = class_means(sum_with_gradient(sums) if self.literal else sum_over_ranks(sums.detach()), counts)
+        if self.repels:
+            charges = contrast(features, labels, prototypes, counts > 0)
+            # Gradients are averaged over ranks, while the counts are of all of them.
+            return world_size() * mean_over_classes(charges, labels, selected, counts)
+        units, _ = feature_sums(unit(features), labels, selected, self.num_classes)
+        return attraction(class_means(sum_with_gradient(units), counts), prototypes, counts > 0)
+
+
+def _features_of(features: Tensor | None, like: Tensor) -> Tensor:
+    if features is None:
+        raise UsageError(
+            "PrototypeAttraction needs a network that gives features beside its logits; this one has none."
+        )
+    if features.dim() != like.dim() + 1:
+        raise UsageError(
+            f"PrototypeAttraction needs features (N, D, *S) with as many axes of space as the labels (N, *S): got "
+            f"{tuple(features.shape)} for labels of shape {tuple(like.shape)}."
+        )
+    return full_precision(features)
+
+
+def _nearest(labels: Tensor, features: Tensor) -> Tensor:
+    """Maps (N, *S) at the places of features (N, D, *S'), flat; as they are when there is no space."""
+    if labels.dim() > 1 and labels.shape[1:] != features.shape[2:]:
+        small = torch.nn.functional.interpolate(labels.unsqueeze(1).double(), features.shape[2:], mode="nearest-exact")
+        labels = small.squeeze(1).to(labels.dtype)
+    return labels.flatten()
