@@ -16,7 +16,7 @@ from sfumato.types import VOID
 MOST_SHOWN = 8  # values in a message
 FOREGROUND = "The masks hold 0 and 255 only: 255 is taken for the second class, not for void."
 GAPS = (
-    "The masks hold the class numbers {numbers}: expected {first}, {first} + 1, … without a gap, at most 255 of them. "
+    "The masks hold the class numbers {numbers}: expected {expected}, … without a gap, at most 255 of them. "
     "Name the classes in a class table (classes=…), translate the numbers (mapping=…), or say which one is void "
     "(void=…)."
 )
@@ -120,7 +120,7 @@ def _infer(
     if not named or (named == list(range(count)) and count <= VOID):
         return {void: VOID} | meaning, numbered(count), []
     numbers = named if mapping is not None else sorted(meaning)
-    problem = Problem("error", GAPS.format(numbers=listed(numbers), first=shift))
+    problem = Problem("error", GAPS.format(numbers=listed(numbers), expected=f"{shift}, {shift + 1}, {shift + 2}"))
     return {void: VOID} | dict.fromkeys(meaning, 0), numbered(1), [problem]
 
 

@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.data.listing import SPLIT_NAMES, UNLABELED_NAMES, Problem, did_you_mean, examples, plural
+from sfumato.data.listing import SHOWN, SPLIT_NAMES, UNLABELED_NAMES, Problem, did_you_mean, plural
 from sfumato.data.pairs.classes import find_table
 from sfumato.data.pairs.listing import Pair, PairListing, relative
 from sfumato.errors import DataError
@@ -117,17 +117,15 @@ def _missing(
     missing = [(number, name) for number, name in files if _find(name, folders) is None]
     if not missing:
         return []
-    shown = examples([f"{name}' (row {number})".removesuffix("'") for number, name in missing])
-    siblings = [entry.name for entry in (root / missing[0][1]).parent.iterdir()] if _near(root, missing[0][1]) else []
+    shown = ", ".join(f"'{name}' (row {number})" for number, name in missing[:SHOWN])
+    rest = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    folder = (root / missing[0][1]).parent
+    siblings = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     message = (
-        f"{path}: {plural(len(missing), what)} named in it cannot be found in {root}: {shown}. Names are relative to "
-        f"{root}.{did_you_mean(Path(missing[0][1]).name, siblings)}"
+        f"{path}: {plural(len(missing), what)} named in it cannot be found in {root}: {shown}{rest}. "
+        f"Names are relative to {root}.{did_you_mean(Path(missing[0][1]).name, siblings)}"
     )
     return [Problem("error", message)]
-
-
-def _near(root: Path, name: str) -> bool:
-    return (root / name).parent.is_dir()
 
 
 def _without_image(path: Path, rows: list[_Row]) -> list[Problem]:
@@ -135,7 +133,9 @@ def _without_image(path: Path, rows: list[_Row]) -> list[Problem]:
     if not blank:
         return []
     return [
-        Problem("error", f"{path}: row {blank[0].number} names no image. Expected image,mask; the mask may be empty.")
+        Problem(
+            "error", f"{path}: row {blank[0].number} names no image. Expected image,mask; only the mask may be empty."
+        )
     ]
 
 

@@ -77,9 +77,13 @@ def read_ade20k(root: Path) -> PairListing:
     return replace(listing, table=listing.table or table, mapping=mapping)
 
 
-def read_stuff(root: Path, images: Path, masks: Path, mapping: Mapping[int, int] | None) -> PairListing:
-    """COCO with one index PNG for each image, below folders such as train2017/."""
-    return replace(_read(root, [_Place(images, masks)], "COCO with index masks"), mapping=mapping)
+def read_stuff(root: Path, images: Path, masks: Path, mapping: Mapping[int, int]) -> PairListing:
+    """COCO-Stuff: for each folder of index masks, such as train2017/, the images of the same folder."""
+    parts = sorted(folder.name for folder in masks.iterdir() if (images / folder.name).is_dir())
+    if not parts:
+        raise DataError(f"{masks}: no folder in it, such as train2017/, has one of the same name in {images}.")
+    places = [_Place(images / part, masks / part, split_of(part) or "") for part in parts]
+    return replace(_read(root, places, "COCO-Stuff with index masks"), mapping=mapping)
 
 
 def _place(folder: Path, split: str | None = None) -> _Place | None:
