@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from sfumato import distributed
 from sfumato.functional.divergence import cross_entropy
-from sfumato.functional.reduce import mean
+from sfumato.functional.reduce import DIVISORS, mean, weighted_mean
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (2, 3, 2, 2)])
@@ -57,3 +58,41 @@ def test_many_entries_are_counted_exactly_in_half_precision():
     # 4,099 ones: counting in bfloat16 itself would stop at 256
     values = torch.ones(4099, dtype=torch.bfloat16)
     assert mean(values, over=torch.ones(4099)).item() == pytest.approx(1.0, rel=1e-2)
+
+
+VALUES = torch.tensor([[8.0, 1.0, 3.0], [float("inf"), 2.0, 5.0]])
+WEIGHT = torch.tensor([[0.5, 0.0, 2.0], [1.0, 0.25, 0.0]])
+OVER = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
+
+
+@pytest.mark.parametrize(("normalize", "divisor"), [("valid", 5), ("selected", 3), ("all", 6), ("weight_sum", 2.75)])
+def test_what_divides_a_weighted_sum(normalize, divisor):
+    got = weighted_mean(VALUES, WEIGHT, over=OVER, normalize=normalize)
+    assert got.item() == pytest.approx((0.5 * 8 + 2 * 3 + 0.25 * 2) / divisor)
+
+
+@pytest.mark.parametrize("normalize", DIVISORS)
+def test_nothing_to_divide_by_is_zero_with_zero_gradient(normalize):
+    for weight, over in ((torch.zeros(4), torch.ones(4)), (torch.ones(4), torch.zeros(4))):
+        values = torch.randn(4, requires_grad=True)
+        result = weighted_mean(values, weight, over=over, normalize=normalize)
+        result.backward()
+        assert result.item() == 0
+        assert torch.equal(values.grad, torch.zeros(4))
+
+
+def shares_of_a_batch(normalize):
+    """The mean over ranks of value and gradient, this rank having its rows."""
+    mine = [x.chunk(distributed.world_size())[distributed.rank()] for x in (VALUES, WEIGHT, OVER)]
+    values = mine[0].clone().requires_grad_()
+    result = weighted_mean(values, mine[1], over=mine[2], normalize=normalize)
+    result.backward()
+    return distributed.mean_over_ranks(result.detach()), distributed.gather(values.grad) / distributed.world_size()
+
+
+@pytest.mark.parametrize("normalize", DIVISORS)
+def test_two_ranks_divide_by_what_one_would(two_ranks, normalize):
+    alone = shares_of_a_batch(normalize)
+    for rank in two_ranks.call(shares_of_a_batch, normalize):
+        for got, want in zip(rank, alone, strict=True):
+            torch.testing.assert_close(got, want)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from sfumato.functional.divergence import kl
 from sfumato.functional.probability import one_hot, probability
-from sfumato.functional.refine import align, sharpen, smooth
+from sfumato.functional.refine import align, sharpen, smooth, top_k
 from tests.functional.oracle import CLASSES, SPACES, logits_of, softmax
 
 
@@ -57,3 +58,37 @@ def test_alignment_moves_the_mean_to_the_target():
     target = torch.full((4,), 0.25).double()
     off = (p.mean(dim=0) - target).abs().max()
     assert (align(p, target, p.mean(dim=0)).mean(dim=0) - target).abs().max() < off / 4
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("space", SPACES)
+def test_top_k_against_loops(classes, space):
+    p = probability(logits_of(3, classes, *space))
+    for k in (1, 2, 4):
+        got = top_k(p, k)
+        assert got.labels.shape == got.share.shape == (3, min(k, classes), *space)
+        rows = p.movedim(1, -1).reshape(-1, classes).tolist()
+        for row, labels, share in zip(
+            rows, *(x.movedim(1, -1).flatten(0, -2).tolist() for x in (got.labels, got.share)), strict=True
+        ):
+            want = sorted(range(classes), key=lambda c: -row[c])[:k]
+            assert labels == want
+            assert share == pytest.approx([row[c] / sum(row[i] for i in want) for c in want])
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_fuzzy_label_is_charged_as_the_dense_one_and_keeps_no_planes(k):
+    """KL to a target of K classes: the value of the dense one, while nothing of C planes is kept beside the logits."""
+    p = probability(logits_of(2, 40, 16, 16)).float()
+    logits = logits_of(2, 40, 16, 16, seed=1).float().requires_grad_()
+    fuzzy = top_k(p, k)
+    dense = torch.zeros_like(p).scatter(1, fuzzy.labels, fuzzy.share)
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.update({t.data_ptr(): t.numel()}) or t, lambda t: t):
+        charge = kl(logits, fuzzy)
+    kept.pop(logits.data_ptr())
+    assert max(kept.values()) <= fuzzy.share.numel()
+    torch.testing.assert_close(charge, kl(logits, dense), rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(kl(logits, target).sum(), logits)[0] for target in (fuzzy, dense)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients[0], probability(logits.detach()) - dense, rtol=1e-5, atol=1e-6)  # q - f
