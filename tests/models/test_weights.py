@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import DataError, UsageError
-from sfumato.models import Classifier, build_model, load_weights
+from sfumato.models import Classifier, build_model, build_segmenter, load_weights
 
 
 def small(**options: object) -> Classifier:
@@ -167,3 +167,45 @@ def test_imagenet_weights_know_a_palace_and_a_daisy(imagenet: Path) -> None:
         p = model.train()(x).logits.softmax(1)
     assert p.argmax(1).tolist() == [698, 985]
     assert p.max(1).values.min() > 0.2
+
+
+def test_imagenet_weights_fill_an_encoder(imagenet: Path) -> None:
+    """The file goes on behind the last map, with a convolution, a norm and the head."""
+    whole = build_model("tf_efficientnet_lite0", num_classes=2, image_size=64, weights=imagenet).eval()
+    model = build_segmenter("fpn", num_classes=5, weights=imagenet).eval()
+    stored = whole.backbone.state_dict()
+    encoder = state(model.encoder.net)
+    assert len(encoder) == 240
+    assert all(value.equal(stored[name]) for name, value in encoder.items())
+    x = torch.randn(1, 3, 64, 64)
+    assert model.encode(x)[-1].equal(whole.backbone.blocks(whole.backbone.bn1(whole.backbone.conv_stem(x))))
+    done = load_weights(model, imagenet)
+    assert (done.into, done.by, done.tensors) == ("backbone", "position", 240)
+    assert done.unused[0] == "_conv_head.weight"
+
+
+def test_an_encoder_takes_the_weights_of_the_whole_net_by_name(tmp_path: Path) -> None:
+    import timm
+
+    for name in ("test_resnet", "convnext_atto", "test_vit"):
+        source = timm.create_model(name)
+        safetensors.torch.save_file(source.state_dict(), tmp_path / "w.safetensors")
+        model = build_segmenter("fpn", num_classes=5, encoder=name, width=8)
+        head = model.classifier.weight.clone()
+        done = load_weights(model, tmp_path / "w.safetensors")
+        assert (done.into, done.by) == ("backbone", "name")
+        assert model.classifier.weight.equal(head)
+        if name != "test_vit":
+            x = torch.randn(1, 3, 64, 64)
+            assert torch.allclose(model.eval().encode(x)[-1], source.eval().forward_intermediates(x)[1][-1], atol=1e-5)
+
+
+def test_a_segmenter_is_loaded_whole_and_not_from_another_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, other = build_segmenter("small_seg", num_classes=5), build_segmenter("small_seg", num_classes=5)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    done = load_weights(other, tmp_path / "w.pth")
+    assert (done.into, done.by) == ("model", "name")
+    assert agree(other, model)
+    with pytest.raises(UsageError, match=r"w.pth do not fit: the file has no 'encoder.net.conv1.0.weight'"):
+        build_segmenter("fpn", num_classes=5, encoder="test_resnet", weights=tmp_path / "w.pth")

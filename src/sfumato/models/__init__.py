@@ -1,7 +1,27 @@
-"""Networks by name, each a `Classifier`: a backbone that gives features, and a linear head on them."""
+"""Networks by name: a `Classifier` has a backbone and a linear head, a `Segmenter` an encoder and a decoder."""
 
 from sfumato.models.build import build_model, check_model_name, model_names
+from sfumato.models.build_segmenter import build_segmenter, check_segmenter_name, segmenter_names
 from sfumato.models.classifier import Classifier
+from sfumato.models.feature_dropout import FeatureDropout, complementary, dropped_again
+from sfumato.models.segmenter import Segmenter
 from sfumato.models.weights import LoadedWeights, load_weights
 
-__all__ = ["Classifier", "LoadedWeights", "build_model", "check_model_name", "load_weights", "model_names"]
+Net = Classifier | Segmenter
+
+__all__ = [
+    "Classifier",
+    "FeatureDropout",
+    "LoadedWeights",
+    "Net",
+    "Segmenter",
+    "build_model",
+    "build_segmenter",
+    "check_model_name",
+    "check_segmenter_name",
+    "complementary",
+    "dropped_again",
+    "load_weights",
+    "model_names",
+    "segmenter_names",
+]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from sfumato.errors import UsageError
+from sfumato.models.groups import parameter_groups
 from sfumato.types import Output
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -69,41 +69,12 @@ class Classifier(nn.Module):
     def parameter_groups(
         self, *, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0
     ) -> list[dict[str, object]]:
-        """Groups for a torch optimizer: backbone and head, each with and without weight decay.
-
-        Parameters with one axis (norms, biases) are not decayed. The learning rate of the backbone is
-        `lr * backbone_lr_scale`. A frozen backbone has no group; asking for a learning rate of its own is then a
-        UsageError, as is a head or an unfrozen backbone with nothing to train.
-        """
-        if backbone_lr_scale <= 0:
-            raise UsageError(
-                f"backbone_lr_scale={backbone_lr_scale} must be above 0. To keep the backbone as is, use frozen=true."
-            )
-        if self.frozen and backbone_lr_scale != 1.0:
-            raise UsageError(
-                f"backbone_lr_scale={backbone_lr_scale} asks for a learning rate of the backbone, but the backbone is "
-                "frozen. Use frozen=false to fine-tune it, or leave backbone_lr_scale at 1."
-            )
-        groups: list[dict[str, object]] = []
-        parts: list[tuple[str, nn.Module, float]] = [("head", self.head, lr)]
-        if not self.frozen:
-            parts.insert(0, ("backbone", self.backbone, lr * backbone_lr_scale))
-        for part, module, rate in parts:
-            decayed, plain = _by_decay(module, self.undecayed if part == "backbone" else frozenset())
-            if not decayed and not plain:
-                raise UsageError(
-                    f"The {part} has no parameter that takes a gradient, so there is nothing to train in it. "
-                    "Build the model with frozen=true, or set requires_grad on the parameters to train."
-                )
-            if decayed:
-                groups.append({"name": part, "params": decayed, "lr": rate, "weight_decay": weight_decay})
-            if plain:
-                groups.append({"name": f"{part}, no decay", "params": plain, "lr": rate, "weight_decay": 0.0})
-        return groups
-
-
-def _by_decay(module: nn.Module, undecayed: frozenset[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    trained = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    plain = [parameter for name, parameter in trained if parameter.ndim <= 1 or name in undecayed]
-    decayed = [parameter for name, parameter in trained if parameter.ndim > 1 and name not in undecayed]
-    return decayed, plain
+        """Groups for a torch optimizer; see `models.groups`."""
+        return parameter_groups(
+            backbone=None if self.frozen else self.backbone.named_parameters(),
+            head=self.head.named_parameters(),
+            undecayed=self.undecayed,
+            lr=lr,
+            weight_decay=weight_decay,
+            backbone_lr_scale=backbone_lr_scale,
+        )

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.errors import UsageError, nearest
-
-Norm = Literal["batch", "group"]
-GROUPS = 8  # of 2, 4 and 8 channels at widths 16, 32 and 64
+from sfumato.models.blocks import Norm, conv, make_norm, unit
 
 
 class Residual(nn.Module):
@@ -16,8 +12,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
-        self.first = _unit(width, width, 1, norm)
-        self.second = nn.Sequential(_conv(width, width, 1), _norm(width, norm))
+        self.first = unit(width, width, norm=norm)
+        self.second = nn.Sequential(conv(width, width), make_norm(width, norm))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -42,24 +38,12 @@ class Small(nn.Module):
         if norm not in ("batch", "group"):
             raise UsageError(f"Model 'small': unknown norm '{norm}'." + nearest(norm, ("batch", "group")))
         self.layers = nn.Sequential(
-            _unit(in_channels, 16, 1, norm),
-            _unit(16, 32, 2, norm),
-            _unit(32, 64, 2, norm),
+            unit(in_channels, 16, norm=norm),
+            unit(16, 32, stride=2, norm=norm),
+            unit(32, 64, stride=2, norm=norm),
             Residual(64, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.layers(x).mean((2, 3))
         return features
-
-
-def _unit(before: int, after: int, stride: int, norm: Norm) -> nn.Sequential:
-    return nn.Sequential(_conv(before, after, stride), _norm(after, norm), nn.ReLU(inplace=True))
-
-
-def _conv(before: int, after: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-
-
-def _norm(width: int, norm: Norm) -> nn.Module:
-    return nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(GROUPS, width)

@@ -70,26 +70,36 @@ def timm_backbone(
         raise UsageError(f"Model '{name}': {error} Leave out what follows the dot to take the default.") from error
     fixed = bool(cfg is not None and cfg.fixed_input_size)
     size = image_size
-    net = _create(name, in_channels, size if fixed else None, pretrained, options)
+    net = create(name, in_channels, pretrained, options, size=size if fixed else None)
     patch = _patch(net)
     if fixed and size % patch:
         size += patch - size % patch
-        net = Padded(_create(name, in_channels, size, pretrained, options), size)
+        net = Padded(create(name, in_channels, pretrained, options, size=size), size)
     num_features = _probe(name, net, in_channels, image_size)
-    normalization = halves(in_channels)
-    if pretrained and cfg is not None:
-        normalization = _fit(tuple(cfg.mean), in_channels), _fit(tuple(cfg.std), in_channels)
-    return Backbone(net, num_features, normalization, _undecayed(net))
+    return Backbone(net, num_features, timm_normalization(name, in_channels, pretrained), _undecayed(net))
 
 
-def _create(name: str, in_channels: int, size: int | None, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def timm_normalization(name: str, in_channels: int, pretrained: bool) -> Normalization:
+    """That of the pretrained weights, if they are taken."""
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(name) if pretrained else None
+    if cfg is None:
+        return halves(in_channels)
+    return fit(tuple(cfg.mean), in_channels), fit(tuple(cfg.std), in_channels)
+
+
+def create(
+    name: str, in_channels: int, pretrained: bool, options: dict[str, Any], *, size: int | None = None
+) -> nn.Module:
+    """`timm.create_model` without a head. What it refuses, and weights that cannot be fetched, are a UsageError."""
     import timm
 
     given = dict(options) if size is None else {**options, "img_size": size}
     try:
         # Without weights first: what fails here is the name, the size or an option, what fails after is the download.
         net: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels, **given)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, AssertionError, AttributeError, RuntimeError) as error:
         at = "" if size is None else f" at {size} px"
         told = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "none"
         raise UsageError(
@@ -102,7 +112,7 @@ def _create(name: str, in_channels: int, size: int | None, pretrained: bool, opt
         loaded: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, in_chans=in_channels, **given)
     except Exception as error:  # the hub's client raises whatever its transport raises
         raise UsageError(
-            f"The pretrained weights of '{name}' could not be fetched ({type(error).__name__}: {_first_line(error)}). "
+            f"The pretrained weights of '{name}' could not be fetched ({type(error).__name__}: {first_line(error)}). "
             "They are downloaded from the Hugging Face hub: check the connection, or fetch the file elsewhere and give "
             "its path as weights=FILE, or use pretrained=false."
         ) from error
@@ -118,7 +128,7 @@ def _probe(name: str, net: nn.Module, in_channels: int, image_size: int) -> int:
             features: Tensor = net(torch.zeros(1, in_channels, image_size, image_size))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
-            f"Model '{name}' cannot take images of {image_size} px: {_first_line(error)}. "
+            f"Model '{name}' cannot take images of {image_size} px: {first_line(error)}. "
             "Use a larger image_size or a net made for small images."
         ) from error
     finally:
@@ -143,12 +153,12 @@ def _undecayed(net: nn.Module) -> frozenset[str]:
     return frozenset(f"net.{name}" for name in names) if isinstance(net, Padded) else names
 
 
-def _fit(values: tuple[float, ...], in_channels: int) -> tuple[float, ...]:
+def fit(values: tuple[float, ...], in_channels: int) -> tuple[float, ...]:
     """Values of red, green and blue for any number of channels: their mean for one, in turn for more than three."""
     if in_channels == 1:
         return (sum(values) / len(values),)
     return tuple(values[channel % len(values)] for channel in range(in_channels))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import DataError, UsageError
 from sfumato.models.classifier import Classifier
+from sfumato.models.segmenter import Segmenter
 from sfumato.models.timm_model import Padded
 
 COUNTER = "num_batches_tracked"  # of a batch norm: some files have it, and no forward with a momentum needs it
@@ -33,11 +34,12 @@ class LoadedWeights:
 def load_weights(model: nn.Module, path: str | Path) -> LoadedWeights:
     """Load a safetensors file, or a torch state dict without any other pickled object, in place.
 
-    Tensors are matched by name, for the whole model or for its backbone alone; a new head then stays as it is. Where no
-    name agrees they are matched by position, if every shape agrees in order: the same net written down by another
-    library. Weights and statistics with the same shape must then also agree in role (`weight`, `running_mean`, ...).
-    Counters of batches are ignored. A safetensors file does not keep the order of its tensors: only torch files can be
-    matched by position.
+    Tensors are matched by name, for the whole model or for its backbone (of a segmenter: its encoder) alone; a new head
+    then stays as it is. Where no name agrees they are matched by position, if every shape agrees in order: the same net
+    written down by another library. Behind the last tensor of a backbone the file may go on, with another head; behind
+    that of an encoder also with the layers that follow its last map. Weights and statistics with the same shape must
+    then also agree in role (`weight`, `running_mean`, ...). Counters of batches are ignored. A safetensors file does
+    not keep the order of its tensors: only torch files can be matched by position.
 
     Raises:
         UsageError: no such file, or tensors that do not fit; the message names the first one.
@@ -53,9 +55,9 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadedWeights:
         names = _match_names(module, given, exact=into == "model")
         if names is not None:
             return _load(module, given, names, into, "name")
-    strange = not any(_wanted(module).keys() & given.keys() for _, module in targets)
+    strange = not any(_shared(module, given) for _, module in targets)
     for into, module in targets if strange else []:
-        names = _match_positions(module, given, exact=into == "model")
+        names = _match_positions(module, given, exact=into == "model", cut=isinstance(model, Segmenter))
         if names is not None:
             return _load(module, given, names, into, "position")
     raise UsageError(f"The weights in {path} do not fit: {_first_mismatch(targets, given)}")
@@ -86,6 +88,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _targets(model: nn.Module) -> list[tuple[Literal["model", "backbone"], nn.Module]]:
+    if isinstance(model, Segmenter):
+        net = model.encoder.net
+        inner = getattr(net, "model", net)  # some encoders are a whole net and the maps to take from it
+        return [("model", model), ("backbone", inner)]
     if not isinstance(model, Classifier):
         return [("model", model)]
     backbone = model.backbone.net if isinstance(model.backbone, Padded) else model.backbone
@@ -96,19 +102,32 @@ def _wanted(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(COUNTER)}
 
 
+def _shared(module: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
+    return _wanted(module).keys() & given.keys()
+
+
 def _match_names(module: nn.Module, given: Mapping[str, Tensor], *, exact: bool) -> dict[str, str] | None:
     """Name in the module to name in the file. A backbone may leave tensors of the file unused, a whole model none."""
-    wanted = _wanted(module)
-    if any(name not in given or given[name].shape != tensor.shape for name, tensor in wanted.items()):
+    wanted, plain = _wanted(module), {_plain(name): name for name in given}
+    names = {name: name if name in given else plain.get(_plain(name), "") for name in wanted}
+    if any(not other or given[other].shape != wanted[name].shape for name, other in names.items()):
         return None
-    return None if exact and len(given) != len(wanted) else {name: name for name in wanted}
+    return None if exact and len(given) != len(wanted) else names
 
 
-def _match_positions(module: nn.Module, given: Mapping[str, Tensor], *, exact: bool) -> dict[str, str] | None:
+def _plain(name: str) -> str:
+    """The name without what timm changes in it when it takes a net apart for its maps: stages.0 becomes stages_0."""
+    return name.replace("_", ".")
+
+
+def _match_positions(
+    module: nn.Module, given: Mapping[str, Tensor], *, exact: bool, cut: bool
+) -> dict[str, str] | None:
+    """As `_match_names`. An encoder is a net cut off at its last map, so that any layers may follow in the file."""
     wanted, names = _wanted(module), list(given)
     spare = [given[name] for name in names[len(wanted) :]]
     head_only = len(spare) <= 2 and all(tensor.ndim <= 2 for tensor in spare)  # weight and bias of another head
-    if len(names) < len(wanted) or (spare if exact else not head_only):
+    if len(names) < len(wanted) or (spare if exact else not (cut or head_only)):
         return None
     pairs = dict(zip(wanted, names, strict=False))
     fits = all(_fits(name, wanted[name], other, given[other]) for name, other in pairs.items())
@@ -134,9 +153,9 @@ def _load(
 
 def _first_mismatch(targets: list[tuple[Literal["model", "backbone"], nn.Module]], given: Mapping[str, Tensor]) -> str:
     """The first tensor that does not fit, for the part of the model that shares most names with the file."""
-    _, module = max(targets, key=lambda target: len(_wanted(target[1]).keys() & given.keys()))
+    _, module = max(targets, key=lambda target: len(_shared(target[1], given)))
     wanted = _wanted(module)
-    if wanted.keys() & given.keys():
+    if _shared(module, given):
         for name, tensor in wanted.items():
             if name not in given:
                 return f"the file has no '{name}', shape {tuple(tensor.shape)}. Build the model that the file is of."

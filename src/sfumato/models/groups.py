@@ -1,0 +1,62 @@
+"""Groups of parameters for an optimizer: the pretrained part and the new part, each with and without weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from sfumato.errors import UsageError
+
+Named = Iterable[tuple[str, nn.Parameter]]
+
+
+def parameter_groups(
+    *,
+    backbone: Named | None,
+    head: Named,
+    undecayed: frozenset[str] = frozenset(),
+    lr: float,
+    weight_decay: float,
+    backbone_lr_scale: float,
+) -> list[dict[str, object]]:
+    """Groups for a torch optimizer: backbone and head, each with and without weight decay.
+
+    Parameters with one axis (norms, biases) and those of the backbone in `undecayed` are not decayed. The learning rate
+    of the backbone is `lr * backbone_lr_scale`. A frozen backbone is None and has no group; asking for a learning rate
+    of its own is then a UsageError, as is a head or a backbone with nothing to train.
+    """
+    if backbone_lr_scale <= 0:
+        raise UsageError(
+            f"backbone_lr_scale={backbone_lr_scale} must be above 0. To keep the backbone as is, use frozen=true."
+        )
+    if backbone is None and backbone_lr_scale != 1.0:
+        raise UsageError(
+            f"backbone_lr_scale={backbone_lr_scale} asks for a learning rate of the backbone, but the backbone is "
+            "frozen. Use frozen=false to fine-tune it, or leave backbone_lr_scale at 1."
+        )
+    groups: list[dict[str, object]] = []
+    if backbone is not None:
+        groups += _part("backbone", backbone, undecayed, lr * backbone_lr_scale, weight_decay)
+    return groups + _part("head", head, frozenset(), lr, weight_decay)
+
+
+def _part(
+    part: str, parameters: Named, undecayed: frozenset[str], lr: float, weight_decay: float
+) -> list[dict[str, object]]:
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            (plain if parameter.ndim <= 1 or name in undecayed else decayed).append(parameter)
+    if not decayed and not plain:
+        raise UsageError(
+            f"The {part} has no parameter that takes a gradient, so there is nothing to train in it. "
+            "Build the model with frozen=true, or set requires_grad on the parameters to train."
+        )
+    groups: list[dict[str, object]] = []
+    if decayed:
+        groups.append({"name": part, "params": decayed, "lr": lr, "weight_decay": weight_decay})
+    if plain:
+        groups.append({"name": f"{part}, no decay", "params": plain, "lr": lr, "weight_decay": 0.0})
+    return groups
