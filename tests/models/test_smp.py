@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import builtins
 import importlib
+import subprocess
 import sys
 from types import ModuleType
 
@@ -29,16 +29,13 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         build_segmenter("smp_unet", num_classes=2, encoder="test_resnet")
 
 
-def test_the_package_is_not_imported_for_other_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    imported = builtins.__import__
-
-    def refuse(name: str, *rest: object, **more: object) -> ModuleType:
-        assert not name.startswith("segmentation_models_pytorch")
-        return imported(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    build_segmenter("small_seg", num_classes=2)
-    assert "segmentation_models_pytorch" in sys.modules or build_segmenter("fpn", num_classes=2, encoder="test_resnet")
+def test_other_models_import_neither_the_package_nor_timm() -> None:
+    code = (
+        "import sys; from sfumato.models import build_segmenter; build_segmenter('small_seg', num_classes=2); "
+        "print(sorted({'segmentation_models_pytorch', 'timm'} & sys.modules.keys()))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
 
 
 @pytest.fixture
