@@ -237,3 +237,36 @@ def test_what_does_not_fit_is_explained() -> None:
         Nets(net).forward(given, ViewSpec(strong=1))
     with pytest.raises(UsageError, match=r"Unknown layout 'conact'. Did you mean 'concat'\?"):
         Nets(net, None, "conact")
+
+
+@pytest.mark.parametrize("layout", ["split", "concat"])
+@pytest.mark.parametrize("teacher", ["student", "ema"])
+def test_the_weak_view_may_go_first(layout: str, teacher: str) -> None:
+    """Then it goes through once, by the same network and in the same mode as in the layout "split"."""
+    net = Counting(small()).train()
+    nets = Nets(net, Ema(net), layout)
+    spec, given = ViewSpec(strong=2, teacher=teacher), batch()
+    weak = nets.weak(given, spec)
+    views = nets.forward(given, spec, weak)
+    first = [(N, False, teacher == "student")]
+    seen = [*first, (M + 2 * N, True, True)] if teacher == "student" else [(M + 2 * N, True, True)]
+    assert net.seen == seen
+    assert nets.teacher.module.seen == (first if teacher == "ema" else [])
+    assert views.weak is weak
+    assert not weak.logits.requires_grad
+    plain = Nets(net, nets.teacher).forward(given, spec)
+    for one, other in zip(outputs(views), outputs(plain), strict=True):
+        assert torch.allclose(one.logits, other.logits, atol=1e-5)
+
+
+def test_a_weak_view_that_cannot_go_first_is_explained() -> None:
+    given, nets = batch(), Nets(small())
+    for spec, one in (
+        (ViewSpec(strong=2, weak_gradient=True), given),
+        (ViewSpec(strong=2), Batch(given.labeled)),
+        (ViewSpec(strong=0, weak=False), given),
+    ):
+        with pytest.raises(UsageError, match=r"The weak view goes first only where there is one, without gradient"):
+            nets.weak(one, spec)
+    with pytest.raises(UsageError, match=r"declares patches of the last strong view, but the batch"):
+        nets.forward(given, ViewSpec(strong=2, patches=True))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.methods import Consistency
-from sfumato.rules import All, Extra, Hard, Ramp, Refiner, Targeter, Weigher
+from sfumato.rules import All, Extra, FixedThreshold, Hard, Ramp, Refiner, Targeter, Weigher
 from sfumato.types import Batch, Labeled, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec, unwarped
 from tests.given import step
 
@@ -98,6 +99,26 @@ def test_a_view_without_a_warp_is_an_error():
     batch = Batch(labeled, Unlabeled(weak, (weak, weak), torch.ones(2), torch.arange(2), (unwarped,)))
     with pytest.raises(ValueError, match="shorter"):
         method.loss(Several(weak, [weak, weak]), batch, Progress(0, 1))
+
+
+def test_what_divides_the_loss_is_an_option():
+    draw = torch.Generator().manual_seed(0)
+    weak, strong = (torch.randn((30, 3), generator=draw) * 2 for _ in range(2))
+    valid = (torch.rand(30, generator=draw) < 0.7).float()
+    sizes = {
+        name: step(
+            Consistency(weigh=FixedThreshold(0.7), normalize=name), weak, strong, valid=valid
+        ).unsupervised.item()
+        for name in ("valid", "selected", "all", "weight_sum")
+    }
+    selected = ((probability(weak).amax(dim=1) >= 0.7) * valid).sum().item()
+    assert 0 < selected < valid.sum().item()
+    total = sizes["valid"] * valid.sum().item()
+    assert sizes == pytest.approx(
+        {"valid": sizes["valid"], "selected": total / selected, "all": total / 30, "weight_sum": total / selected}
+    )
+    with pytest.raises(UsageError, match=r"Consistency\(normalize='slected'\): expected one of .* 'selected'"):
+        Consistency(weigh=All(), normalize="slected")
 
 
 def test_lambda_may_be_a_schedule():

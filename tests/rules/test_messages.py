@@ -4,13 +4,18 @@ import torch
 from sfumato.errors import UsageError
 from sfumato.rules import (
     ClassCurriculum,
+    ClassRebalance,
     DistributionAlignment,
     EntropyGate,
+    EntropyLimit,
     FixedThreshold,
+    PrototypeAttraction,
     RelativeThreshold,
     SelfAdaptiveThreshold,
     Sharpen,
     Sharpened,
+    Spectral,
+    TopK,
     TruncatedGaussian,
 )
 
@@ -24,6 +29,17 @@ WRONG = {
     "SelfAdaptiveThreshold(quantile=80): expected a number between 0 and 1": lambda: SelfAdaptiveThreshold(
         3, quantile=80
     ),
+    "TopK(k=0): expected at least 1 class.": lambda: TopK(0),
+    "EntropyLimit(limit=-1): expected a number between 0 and 1": lambda: EntropyLimit(-1),
+    "ClassRebalance(reading='saef'): expected one of safe, safe_ema, expected, literal. Did you mean 'safe'?": (
+        lambda: ClassRebalance(3, reading="saef")
+    ),
+    "Spectral(keep='nor'): expected one of or, and, onesided.": lambda: Spectral(keep="nor"),
+    "Spectral(conf_floor=50): expected a confidence between 0 and 1, such as 0.5.": lambda: Spectral(conf_floor=50),
+    "Spectral was asked for weights before it observed a batch to split. Call observe first.": (
+        lambda: Spectral()(torch.ones(2, 3))
+    ),
+    "PrototypeAttraction(proto_grad='on'): expected one of": lambda: PrototypeAttraction(3, proto_grad="on"),
     "momentum=1.0: expected at least 0 and below 1": lambda: TruncatedGaussian(3, momentum=1.0),
     "EntropyGate(entropy_range=(0.9, 0.2)): expected 0 <= low <= high <= 1": lambda: EntropyGate(
         entropy_range=(0.9, 0.2)

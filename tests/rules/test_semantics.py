@@ -9,15 +9,19 @@ from sfumato.rules import (
     All,
     Bell,
     ClassCurriculum,
+    ClassRebalance,
     Constant,
     DistributionAlignment,
     EntropyGate,
+    EntropyLimit,
     FixedThreshold,
     MeanNormalized,
     OneMinusEntropy,
     OneSidedBell,
     Ramp,
     SelfAdaptiveThreshold,
+    Spectral,
+    TopK,
     TruncatedGaussian,
 )
 from sfumato.types import Progress
@@ -48,6 +52,46 @@ def test_entropy_weights():
     torch.testing.assert_close(OneMinusEntropy()(p), 1 - e)
     torch.testing.assert_close(OneSidedBell()(p), torch.where(e <= 0.5, 1.0, 4 * e * (1 - e)))
     assert torch.equal(All()(p), torch.ones(32))
+
+
+def test_the_limit_of_entropy_does_not_move():
+    p = some()
+    rule = EntropyLimit(0.4)
+    assert torch.equal(learn(rule, p), (normalized_entropy(p) <= 0.4).float())
+    assert not rule.state_dict()
+
+
+def test_top_k_of_one_is_the_label():
+    p = some()
+    got = TopK(1)(p)
+    assert torch.equal(got.labels.squeeze(1), p.argmax(dim=1))
+    assert torch.equal(got.share, torch.ones(32, 1))
+
+
+def test_rebalancing_weighs_the_rare_more_and_the_whole_alike():
+    p = some(400, shift=2.0)
+    weight, label = learn(ClassRebalance(5), p), p.argmax(dim=1)
+    assert weight.mean().item() == pytest.approx(1, rel=1e-5)
+    counts = torch.bincount(label, minlength=5)
+    assert counts[0] > 2 * counts[1:].max()
+    assert weight[label == 0].max() < 0.5 * weight[label != 0].min()
+    expected = learn(ClassRebalance(5, reading="expected"), p)
+    assert (expected[label == 0].max() > weight[label == 0].max()).item()
+
+
+def test_each_image_is_split_by_itself():
+    """Another image in the batch changes nothing, unless an image is one prediction and the batch the set."""
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn((4, 5, 6, 6), generator=draw) * torch.rand((4, 1, 6, 6), generator=draw) * 8
+    p, other = probability(logits), probability(torch.cat([logits[:2], logits[2:] * 0.1]))
+    assert torch.equal(learn(Spectral(), p)[:2], learn(Spectral(), other)[:2])
+    assert not torch.equal(learn(Spectral(), p[..., 0, 0])[:2], learn(Spectral(), other[..., 0, 0])[:2])
+    valid = torch.zeros(4, 6, 6)
+    valid[:, 0, 0] = 1
+    pooled, single = learn(Spectral(), p, valid)[:, 0, 0], learn(Spectral(), p[..., 0, 0])
+    torch.testing.assert_close(pooled, single)
+    alone = learn(Spectral(), p[:1], valid[:1])
+    assert torch.equal(alone, (p[:1].amax(dim=1) >= 0.95).float())
 
 
 def test_schedules():

@@ -212,3 +212,22 @@ def test_one_class_taking_all_is_told_without_a_validation_split(monkeypatch: py
 
 
 PINNED = [2.44275, 2.82156, 2.42921, 2.03018]
+
+
+def test_patches_are_drawn_for_a_method_that_masks() -> None:
+    given = data()
+    spec = ViewSpec(strong=2, uncut=1, patches=True)
+    whole, cut = (BatchMaker(given, spec, 8, 8, 0, torch.device("cpu"), accumulate=n) for n in (1, 2))
+    patches = [maker.at(3, 9)[0][0].unlabeled.patches for maker in (whole, cut)]  # type: ignore[union-attr]
+    assert patches[0].shape == (64, 8, 8)
+    assert torch.equal(patches[0][:32], patches[1])
+    assert 0.2 < patches[0].mean() < 0.5
+    plain = BatchMaker(given, ViewSpec(), 8, 2, 0, torch.device("cpu")).at(3, 9)[0][0].unlabeled
+    assert plain is not None
+    assert plain.patches is None
+
+
+@pytest.mark.parametrize("name", ["csl", "farcluss"])
+def test_a_method_of_two_strong_views_trains(name: str) -> None:
+    result, _ = run(name, steps=6)
+    assert all(value.isfinite().all() for value in weights(result).values())
