@@ -67,6 +67,7 @@ SHOWN = (
     (UNLABELED, "unlabelled", ".3f"),
     ("pl/coverage", "mask rate", ".0%"),
     ("pl/precision", "agreement", ".0%"),
+    ("val/miou", "validation mIoU", ".1%"),
     ("val/acc", "validation accuracy", ".1%"),
     ("perf/images_per_s", "images/s", ".0f"),
 )

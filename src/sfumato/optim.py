@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from sfumato.models import Classifier
+    from sfumato.models import Net
     from sfumato.train_config import TrainConfig
 
 
@@ -29,7 +29,7 @@ def rate(step: int, steps: int, config: TrainConfig) -> float:
     return (1 - t) ** 0.9 if config.schedule == "poly" else 1.0
 
 
-def make_optimizer(model: Classifier, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: Net, config: TrainConfig) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; no decay on norms and biases. Each group keeps its own peak rate."""
     groups = model.parameter_groups(
         lr=config.lr, weight_decay=config.weight_decay, backbone_lr_scale=config.backbone_lr_scale

@@ -24,7 +24,7 @@ from sfumato.forward import Nets
 from sfumato.interrupt import Interrupted, StopRequest
 from sfumato.methods.base import Method
 from sfumato.metric_log import MetricLog
-from sfumato.models import Classifier
+from sfumato.models import Net
 from sfumato.optim import make_optimizer, rate, set_rate
 from sfumato.teacher import Ema
 from sfumato.telemetry import Telemetry
@@ -58,7 +58,7 @@ class Result:
 
 def train(
     method: Method,
-    model: Classifier,
+    model: Net,
     data: TrainData,
     config: TrainConfig,
     *,
@@ -168,7 +168,7 @@ def _accelerator(precision: str) -> Accelerator:
 
 def _prepare(
     method: Method,
-    model: Classifier,
+    model: Net,
     data: TrainData,
     config: TrainConfig,
     accelerator: Accelerator,

@@ -21,8 +21,9 @@ def train(
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV with the columns file,label[,split]; no label = unlabelled.")
+        Path | None, typer.Option(help="CSV: file,label[,split] or image,mask[,split]; blank = unlabelled.")
     ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks; an image without one is unlabelled.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder to make; runs/NAME by default.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Train once for each: 0:3 is 0, 1, 2.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run, exactly where it stopped.")] = None,
@@ -39,7 +40,7 @@ def train(
     from sfumato.config import load
     from sfumato.run import experiment, rehearsal, reopened
 
-    given = _given(arguments, labels, seeds, no_baseline)
+    given = _given(arguments, {"data.labels_csv": labels, "data.masks": masks}, seeds, no_baseline)
     if resume is not None:
         _refuse_beside_resume(given, out, recipe)
     config = load(given.file, given.overrides, recipe) if resume is None else reopened(resume, given.overrides)
@@ -56,10 +57,9 @@ def train(
         raise CollapseError(f"The pseudo-labels were collapsed at the end. {summary.collapsed}")
 
 
-def _given(arguments: list[str] | None, labels: Path | None, seeds: str | None, no_baseline: bool) -> Given:
+def _given(arguments: list[str] | None, files: dict[str, Path | None], seeds: str | None, no_baseline: bool) -> Given:
     given = sort_arguments(arguments)
-    if labels is not None:
-        given.overrides.append(override("data.labels_csv", labels))
+    given.overrides += [override(key, path) for key, path in files.items() if path is not None]
     if seeds is not None:
         given.overrides.append(override("seeds", seeds))
     if no_baseline:

@@ -37,14 +37,17 @@ class DataSection(Section):
 
     val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
 
-    Of images with masks only: `masks`, their folder; `class_table`, a file of class names and colours; `void`, the
-    value in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
+    Of images with masks only: `masks`, their folder; `lists`, a folder of labeled.txt, unlabeled.txt and val.txt;
+    `layout`, instead of the one that is recognized; `class_table`, a file of class names and colours; `void`, the value
+    in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
     """
 
     task: Task | Literal["auto"] = "auto"
     source: str = ""
     labels_csv: str | None = None
     masks: str | None = None
+    lists: str | None = None
+    layout: Literal["voc", "cityscapes", "ade20k", "folders", "coco"] | None = None
     class_table: str | None = None
     void: Annotated[int, Field(ge=0)] = 255
     resize: Size | None = None
@@ -158,9 +161,9 @@ def _listed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 _MAY_CHANGE = (
-    "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.masks", "data.class_table",
-    "data.skip_broken", "train.log_every", "train.save_every", "train.keep", "train.tensorboard", "train.on_collapse",
-    "evaluate.bins", "evaluate.batch",
+    "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.masks", "data.lists",
+    "data.class_table", "data.skip_broken", "train.log_every", "train.save_every", "train.keep", "train.tensorboard",
+    "train.on_collapse", "evaluate.bins", "evaluate.batch",
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _card(
         "temperature": metrics["temperature"],
         "temperature_best": best_temperature,
         "method": settings["method"],
-        "model": {"name": config.model.name, "dropout": config.model.dropout, "options": config.model.options},
+        "model": {key: settings["model"][key] for key in ("name", "dropout", "options", *_encoder(config))},
         "splits": data.splits.fingerprint,
         "seed": config.seed,
         "steps": config.train.steps,
@@ -101,3 +101,7 @@ def _card(
         "test": metrics["test"],
         "test_calibrated": metrics["test_calibrated"],
     }
+
+
+def _encoder(config: Config) -> tuple[str, ...]:
+    return ("encoder",) if config.model.encoder else ()

@@ -145,5 +145,5 @@ def _shown(plan: Plan, folder: Path, table: Table) -> Shown:
         chosen = max(rivals, key=lambda name: sum(run["val"][run["criterion"]] for run in metrics[name]))
         files.write_json(folder / files.VERDICT, verdicts[chosen])
     files.write_json(folder / "table.json", {**plan.as_json(), "rows": [one.as_json() for one in rows]})
-    report = write_report(folder, images=lambda wanted: table.images.load(wanted).numpy())
+    report = write_report(folder, images=prepare.pictures(table))
     return Shown(folder, rows, verdicts, report)

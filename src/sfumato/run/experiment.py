@@ -16,7 +16,7 @@ from typing import Any
 from sfumato import distributed
 from sfumato.batches import check_batch_size
 from sfumato.config import Config, dump, identity, load
-from sfumato.data import Splits, Table
+from sfumato.data import Splits
 from sfumato.errors import DataError, SfumatoError
 from sfumato.run import files, judge, prepare
 from sfumato.run.part import Say, open_part, run_part
@@ -130,13 +130,13 @@ def reopened(folder: Path, overrides: Sequence[str] = ()) -> Config:
     return now
 
 
-def _refuse_other_data(folder: Path, table: Table) -> None:
+def _refuse_other_data(folder: Path, table: prepare.AnyTable) -> None:
     for path in (folder, *files.seed_folders(folder)):
         if (path / files.SPLITS).exists():
             Splits.load(path / files.SPLITS, table)
 
 
-def rehearse(config: Config, table: Table) -> Splits:
+def rehearse(config: Config, table: prepare.AnyTable) -> Splits:
     """All but training, so that mistakes come up before a folder is made. Returns the splits of the first seed."""
     config = config.with_seed(config.seeds[0] if config.seeds else config.seed)
     check_batch_size(config.train.batch_size, config.train.accumulate)
@@ -157,7 +157,7 @@ def rehearsal(config: Config) -> str:
     return "".join(f"# {line}\n" for line in lines) + dump(config)
 
 
-def _all_seeds(config: Config, table: Table, folder: Path, say: Say, quiet: bool) -> Summary:
+def _all_seeds(config: Config, table: prepare.AnyTable, folder: Path, say: Say, quiet: bool) -> Summary:
     summary = Summary(folder)
     if config.seeds is None:
         _one_seed(config, table, folder, summary, say, quiet)
@@ -173,7 +173,7 @@ def _all_seeds(config: Config, table: Table, folder: Path, say: Say, quiet: bool
     return summary
 
 
-def _one_seed(config: Config, table: Table, folder: Path, summary: Summary, say: Say, quiet: bool) -> None:
+def _one_seed(config: Config, table: prepare.AnyTable, folder: Path, summary: Summary, say: Say, quiet: bool) -> None:
     """Baseline and method of one seed, and their verdict in its folder."""
     open_part(config, folder)
     distributed.barrier()
@@ -211,12 +211,12 @@ def _verdict(summary: Summary, folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def _report(folder: Path, table: Table, say: Say) -> Path | None:
+def _report(folder: Path, table: prepare.AnyTable, say: Say) -> Path | None:
     """What is trained is trained: a report that cannot be written is told, and no reason to fail."""
     from sfumato.report import write_report  # draws with matplotlib, which takes a second to import
 
     try:
-        return write_report(folder, images=lambda rows: table.images.load(rows).numpy())
+        return write_report(folder, images=prepare.pictures(table))
     except SfumatoError as error:
         say(f"The report could not be written: {error}")
         return None

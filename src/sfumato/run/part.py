@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sfumato.config import Config, dump, identity
-from sfumato.data import Splits, Table
+from sfumato.data import Splits
 from sfumato.errors import UsageError
 from sfumato.run import files, prepare
 from sfumato.run.conclude import conclude
@@ -31,7 +31,9 @@ def open_part(config: Config, folder: Path) -> None:
         files.write_json(folder / files.ENVIRONMENT, environment())
 
 
-def run_part(config: Config, table: Table, splits: Splits, folder: Path, *, say: Say, quiet: bool) -> dict[str, Any]:
+def run_part(
+    config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, *, say: Say, quiet: bool
+) -> dict[str, Any]:
     """Train and conclude, or go on where an earlier call in the same folder stopped; the metrics of the end."""
     label = f"{config.method.name}, seed {config.seed}"
     metrics = files.metrics_of(folder)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sfumato import distributed
 from sfumato.batches import TrainData
 from sfumato.config import Config
 from sfumato.data import BUILTIN_NAMES, Splits, Table
+from sfumato.data.pairs import PairTable
 from sfumato.data.task import GENERATED, task_of
 from sfumato.errors import UsageError
 from sfumato.methods import Facts, Method, build, describe
-from sfumato.models import Classifier
-from sfumato.run import for_images
+from sfumato.models import Net
+from sfumato.run import for_images, for_pairs
 from sfumato.run.ranks import is_first
 
 FAIR_BASELINE = "supervised_strong"
-AnyTable = Table
-Model = Classifier
+AnyTable = Table | PairTable
+Pictures = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 
 class Room(Protocol):
@@ -34,7 +38,7 @@ class Room(Protocol):
 
 
 def _room(config: Config) -> Room:
-    return for_images
+    return for_pairs if config.data.task == "segmentation" else for_images
 
 
 def located(config: Config) -> Config:
@@ -44,7 +48,7 @@ def located(config: Config) -> Config:
     if source and Path(source).exists():  # otherwise a built-in set, or a mistake to be told of as it was written
         source = str(Path(source).absolute())
     task = task_of(data.source, data.masks, data.labels_csv) if data.task == "auto" else data.task
-    files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "class_table")}
+    files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "lists", "class_table")}
     return config.model_copy(
         update={
             "data": data.model_copy(update={"source": source, "task": task, **files}),
@@ -58,7 +62,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def open_table(config: Config) -> AnyTable:
-    """The data of a located configuration."""
+    """The images of a located configuration, with their labels or masks."""
     if not config.data.source:
         raise UsageError(
             "No data was given. Say where the images are: sfumato train photos/ --labels labels.csv, or data=PATH; "
@@ -77,15 +81,20 @@ def draw(config: Config, table: AnyTable) -> Splits:
     return _room(config).draw(config, table)
 
 
-def make_model(config: Config, table: AnyTable) -> Model:
+def make_model(config: Config, table: AnyTable) -> Net:
     """Initialised from the seed alone."""
     torch.manual_seed(config.seed)
-    model: Model = _room(config).make_model(config, table)
+    model: Net = _room(config).make_model(config, table)
     return model
 
 
-def make_data(config: Config, table: AnyTable, splits: Splits, model: Model) -> TrainData:
+def make_data(config: Config, table: AnyTable, splits: Splits, model: Net) -> TrainData:
     return _room(config).make_data(config, table, splits, model)
+
+
+def pictures(table: AnyTable) -> Pictures | None:
+    """The images of a report's gallery; None where the run keeps those that it shows."""
+    return None if isinstance(table, PairTable) else lambda rows: table.images.load(rows).numpy()
 
 
 def splits_of(config: Config, table: AnyTable, path: Path) -> Splits:
