@@ -25,8 +25,8 @@ COUNT = sum(SPLIT.values())
 # chance that there is a shape, its classes from-to, its radius from-to; the later lie on top of the earlier
 SLOTS = ((1.0, (1, 3), (9.0, 14.0)), (0.7, (1, 3), (8.0, 13.0)), (0.4, (1, 3), (7.0, 12.0)), (0.3, (4, 5), (7.0, 9.5)))
 # of red, green and blue, by class: weak against the spread of each shape's color
-TINT = np.array([[0, 0, 0], [1, -1, 0], [-1, 1, 0], [0, -1, 1], [0, 1, -1], [-1, 0, 1]]) * 40.0
-SPREAD = 75.0
+TINT = np.array([[0, 0, 0], [1, -1, 0], [-1, 1, 0], [0, -1, 1], [0, 1, -1], [-1, 0, 1]]) * 65.0
+SPREAD = 58.0
 LEAST_CONTRAST = 110.0  # of a shape with the ground, over the three channels
 
 Floats = NDArray[np.float64]
