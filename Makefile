@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint types imports docs bench clean
+.PHONY: help install demo demo-seg test lint types imports docs bench clean
 
 help:
 	@echo "make demo     train five methods on 40 labels and write the report"
+	@echo "make demo-seg the same with masks: generated shapes, 12 of them labelled"
 	@echo "make test     run the test suite"
 	@echo "make install  make .venv with everything needed for development"
 	@echo "make lint | types | imports | docs | bench | clean"
@@ -27,6 +28,9 @@ install: .venv/.dev
 
 demo: .venv/.demo
 	$(BIN)/sfumato demo
+
+demo-seg: .venv/.demo
+	$(BIN)/sfumato demo --task segmentation
 
 test: install
 	$(BIN)/python -m pytest

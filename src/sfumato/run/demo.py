@@ -1,4 +1,4 @@
-"""The demo: five methods on few labels, each run a process of its own, then table, verdicts and report.
+"""The demo of a task: five methods on few labels, each run a process of its own, then table, verdicts and report.
 
 Every process computes on one thread, so that results do not depend on how many run at a time. A demo that was stopped
 goes on where it was: finished runs are kept, the others resumed.
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.data import Table, load_table
+from sfumato.config import load
+from sfumato.data.task import Task
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.methods import METHODS
 from sfumato.run import files, prepare
@@ -20,23 +21,52 @@ from sfumato.run.judge import judge
 from sfumato.run.part import Say
 from sfumato.run.pool import Job, run_all
 from sfumato.run.table import Row, row
-from sfumato.train import TrainConfig
 
-METHODS_SHOWN = ("supervised", "supervised_strong", "fixmatch", "uncertainty_weighted", "uncertainty_weighted_flat")
 SETTINGS = "demo.json"
-FULL = ("data.source=mnist5k", "data.val=500")
-SHORT_STEPS = 60
-SHORT = ("data.source=digits", "data.val=200", f"train.steps={SHORT_STEPS}")
+SHORT_STEPS = {"classification": 60, "segmentation": 20}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a task's demo is of."""
+
+    folder: str
+    methods: tuple[str, ...]
+    labels: int
+    settings: tuple[str, ...]  # of `sfumato train`
+    short: tuple[str, ...]  # the same on little data, to see that all works
+
+
+SCENES: dict[Task, Scene] = {
+    "classification": Scene(
+        "demo",
+        ("supervised", "supervised_strong", "fixmatch", "uncertainty_weighted", "uncertainty_weighted_flat"),
+        40,
+        ("data.source=mnist5k", "data.val=500", "recipe=quick"),
+        ("data.source=digits", "data.val=200", "recipe=quick"),
+    ),
+    "segmentation": Scene(
+        "demo-seg",
+        ("supervised_strong", "fixmatch", "farcluss", "csl", "unimatch"),
+        12,
+        ("data.source=shapes", "recipe=quick_seg"),
+        ("data.source=shapes", "recipe=quick_seg"),
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """labels: in all, evenly over ten classes. short: 8 px digits and 60 steps, to see that all works."""
+    """labels: images with a label, or with a mask, in all. short: few steps, to see that all works.
 
-    labels: int = 40
-    seeds: tuple[int, ...] = (0,)
-    methods: tuple[str, ...] = METHODS_SHOWN
-    short: bool = False
+    Raises UsageError for an unknown method.
+    """
+
+    task: Task
+    labels: int
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...]
+    short: bool
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -44,15 +74,17 @@ class Plan:
                 raise UsageError(f"method '{name}' is unknown.{nearest(name, METHODS)} `sfumato methods` lists them.")
 
     @property
-    def source(self) -> str:
-        return "digits" if self.short else "mnist5k"
+    def scene(self) -> Scene:
+        return SCENES[self.task]
 
+    @property
     def arguments(self) -> list[str]:
         """Of `sfumato train`, the same for every run. What is tuned in the recipe was tuned on validation images."""
-        return [*(SHORT if self.short else FULL), f"data.labels={self.labels}", "recipe=quick"]
+        steps = [f"train.steps={SHORT_STEPS[self.task]}"] if self.short else []
+        return [*(self.scene.short if self.short else self.scene.settings), *steps, f"data.labels={self.labels}"]
 
     def as_json(self) -> dict[str, Any]:
-        return {"labels": self.labels, "seeds": list(self.seeds), "methods": list(self.methods), "short": self.short}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -74,10 +106,15 @@ def demo(plan: Plan, *, out: Path | None = None, say: Say = print, progress: boo
         CollapseError: a loss was not finite.
         Interrupted: Ctrl-C or SIGTERM; the runs are saved.
     """
-    table = load_table(plan.source)  # also fills the cache, which the processes share
+    config = load(overrides=plan.arguments)
+    table = prepare.open_table(prepare.located(config))  # also fills the cache, which the processes share
     folder = _folder(plan, out)
     files.write_json(folder / SETTINGS, plan.as_json())
-    jobs = [_job(folder, method, seed, plan) for seed in plan.seeds for method in _longest_first(plan.methods)]
+    jobs = [
+        _job(folder, method, seed, plan, config.train.steps)
+        for seed in plan.seeds
+        for method in _longest_first(plan.methods)
+    ]
     say(f"{len(jobs)} runs in {folder}, {plan.labels} labels each; finished ones are kept")
     again = " ".join(["sfumato demo", *_flags(plan), f"-o {shlex.quote(str(folder))}"])
     run_all(jobs, folder / "logs", say=say, progress=progress, again=again)
@@ -90,12 +127,12 @@ def _folder(plan: Plan, out: Path | None) -> Path:
         begun = _begun(out)
         if begun is None:
             return files.claim(out, "")
-        differ = [key for key in ("labels", "short") if begun.get(key) != plan.as_json()[key]]
+        differ = [key for key in ("task", "labels", "short") if begun.get(key) != plan.as_json()[key]]
         if differ:
             told = ", ".join(f"{key}={begun.get(key)}" for key in differ)
             raise DataError(f"{out} holds a demo with {told}. Go on with that, or give another folder with -o.")
         return out
-    name, number = "demo-short" if plan.short else "demo", 1
+    name, number = plan.scene.folder + ("-short" if plan.short else ""), 1
     while True:
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
         if not path.exists() or _begun(path) == plan.as_json():
@@ -114,23 +151,24 @@ def _longest_first(methods: Sequence[str]) -> list[str]:
     return sorted(methods, key=lambda name: not prepare.uses_unlabeled(name))
 
 
-def _job(folder: Path, method: str, seed: int, plan: Plan) -> Job:
+def _job(folder: Path, method: str, seed: int, plan: Plan, steps: int) -> Job:
     return Job(
         name=f"{method}, seed {seed}",
         folder=folder / method / f"seed-{seed}",
-        arguments=[f"method={method}", f"seed={seed}", *plan.arguments()],
-        steps=SHORT_STEPS if plan.short else TrainConfig().steps,
+        arguments=[f"method={method}", f"seed={seed}", *plan.arguments],
+        steps=steps,
     )
 
 
 def _flags(plan: Plan) -> list[str]:
-    flags = [f"--labels {plan.labels}", f"--seeds {','.join(map(str, plan.seeds))}"]
-    if plan.methods != METHODS_SHOWN:
+    flags = [] if plan.task == "classification" else [f"--task {plan.task}"]
+    flags += [f"--labels {plan.labels}", f"--seeds {','.join(map(str, plan.seeds))}"]
+    if plan.methods != plan.scene.methods:
         flags.append(f"--methods {','.join(plan.methods)}")
     return [*flags, "--short"] if plan.short else flags
 
 
-def _shown(plan: Plan, folder: Path, table: Table) -> Shown:
+def _shown(plan: Plan, folder: Path, table: prepare.AnyTable) -> Shown:
     from sfumato.report import write_report  # draws with matplotlib, which takes a second to import
 
     folders = {name: [folder / name / f"seed-{seed}" for seed in plan.seeds] for name in plan.methods}
