@@ -84,8 +84,9 @@ def _task(layers: Sequence[Layer]) -> Task:
     told = given("data.task", "task")
     if told in DEFAULT_RECIPES:
         return cast(Task, told)
-    masks, labels = given("data.masks", "masks"), given("data.labels_csv", "labels_csv")
-    return task_of(str(given("data.source", "data", "source") or ""), masks, labels)
+    named = {key: given(f"data.{key}", key) for key in ("masks", "labels_csv", "lists", "layout")}
+    source = str(given("data.source", "data", "source") or "")
+    return task_of(source, **{key: None if value is None else str(value) for key, value in named.items()})
 
 
 def _from_overrides(overrides: Sequence[str], problems: list[str]) -> Layer:

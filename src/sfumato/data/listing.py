@@ -72,6 +72,12 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
                 yield folder / entry.name
 
 
+def loose_images(folder: Path) -> list[Path]:
+    """The images in `folder` itself, sorted."""
+    entries = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in entries if not is_hidden(path.name) and path.is_file())
+
+
 def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 

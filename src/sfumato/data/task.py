@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Literal
 
+from sfumato.data.pairs.sources import csv_pairs, recognizes
+from sfumato.data.sources import csv_labels, parquet
+
 Task = Literal["classification", "segmentation"]
 
-GENERATED = ("shapes",)  # built-in sets of images with masks
-MASK_FOLDERS = ("masks", "SegmentationClass", "SegmentationClassAug", "gtFine", "annotations")
 
+def task_of(
+    source: str,
+    *,
+    masks: str | None = None,
+    labels_csv: str | None = None,
+    lists: str | None = None,
+    layout: str | None = None,
+) -> Task:
+    """What the names of files and folders say; nothing is decoded, and a source that is not there is no mistake yet.
 
-def task_of(source: str, masks: str | None = None, labels_csv: str | None = None) -> Task:
-    """What the names of files and folders say; nothing is decoded, and a source that is not there is no mistake yet."""
-    path = Path(source)
-    if masks is not None or (source in GENERATED and not path.exists()):
+    A table of labels in the folder comes first, then everything that `data.pairs` reads; the rest is classification.
+    """
+    if masks is not None or lists is not None or layout is not None:
         return "segmentation"
     if labels_csv is not None:
-        return "segmentation" if _names_masks(Path(labels_csv)) else "classification"
-    if path.suffix.lower() == ".csv":
-        return "segmentation" if _names_masks(path) else "classification"
-    return "segmentation" if any((path / name).is_dir() for name in MASK_FOLDERS) else "classification"
+        return "segmentation" if csv_pairs.is_table(Path(labels_csv)) else "classification"
+    return "segmentation" if recognizes(source) and not _is_labeled(Path(source)) else "classification"
 
 
-def _names_masks(path: Path) -> bool:
-    """True for a CSV with a column `mask`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+def _is_labeled(path: Path) -> bool:
+    """Whether a folder holds a table of labels of whole images."""
+    if not path.is_dir():
         return False
-    return "mask" in (name.strip().lower() for name in header)
+    tables = (path / name for name in csv_labels.FILE_NAMES)
+    return any(map(csv_labels.is_label_file, tables)) or bool(parquet.files_of(path))

@@ -14,8 +14,9 @@ from sfumato import distributed
 from sfumato.batches import TrainData
 from sfumato.config import Config
 from sfumato.data import BUILTIN_NAMES, Splits, Table
+from sfumato.data.pairs import BUILTIN_NAMES as GENERATED
 from sfumato.data.pairs import PairTable
-from sfumato.data.task import GENERATED, task_of
+from sfumato.data.task import task_of
 from sfumato.errors import UsageError
 from sfumato.methods import Facts, Method, build, describe
 from sfumato.models import Net
@@ -47,7 +48,9 @@ def located(config: Config) -> Config:
     source = data.source
     if source and Path(source).exists():  # otherwise a built-in set, or a mistake to be told of as it was written
         source = str(Path(source).absolute())
-    task = task_of(data.source, data.masks, data.labels_csv) if data.task == "auto" else data.task
+    task = data.task
+    if task == "auto":
+        task = task_of(data.source, masks=data.masks, labels_csv=data.labels_csv, lists=data.lists, layout=data.layout)
     files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "lists", "class_table")}
     return config.model_copy(
         update={

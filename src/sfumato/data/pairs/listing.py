@@ -62,10 +62,17 @@ def is_unlabeled(folder: str) -> bool:
     return folder.lower().rstrip("0123456789") in UNLABELED_NAMES
 
 
-def stems_of(folder: Path, root: Path, ending: str = "") -> tuple[dict[str, Path], list[Problem]]:
-    """Images below `folder` by their path in it without suffix and `ending`; two of one stem are an error."""
+def stems_of(
+    folder: Path, root: Path, ending: str = "", without: Path | None = None
+) -> tuple[dict[str, Path], list[Problem]]:
+    """Images below `folder` by their path in it without suffix and `ending`; two of one stem are an error.
+
+    without: a folder in it that is passed over.
+    """
     found: dict[str, list[Path]] = defaultdict(list)
     for path in find_images(folder):
+        if without is not None and path.is_relative_to(without):
+            continue
         stem = path.relative_to(folder).with_suffix("").as_posix()
         found[stem.removesuffix(ending)].append(path)
     problems = [

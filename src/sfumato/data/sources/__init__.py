@@ -40,7 +40,7 @@ def read(source: str | Path, labels: Path | None = None) -> Listing:
 def _read_folder(path: Path) -> Listing:
     if parquet.files_of(path):
         return parquet.read_folder(path)
-    for name in ("labels.csv", "metadata.csv"):
+    for name in csv_labels.FILE_NAMES:
         if csv_labels.is_label_file(path / name):
             return csv_labels.read(path, path / name)
     return folder.read(path)

@@ -23,6 +23,7 @@ from sfumato.data.listing import (
 )
 from sfumato.errors import DataError
 
+FILE_NAMES = ("labels.csv", "metadata.csv")  # found in the folder
 FILE_COLUMNS = ("file", "file_name")
 NO_LABEL = frozenset({"", "-1"})
 

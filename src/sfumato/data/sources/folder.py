@@ -22,6 +22,7 @@ from sfumato.data.listing import (
     examples,
     find_images,
     is_hidden,
+    loose_images,
     order_classes,
     plural,
 )
@@ -40,7 +41,7 @@ class _Group:
 def read(root: Path) -> Listing:
     """Class names are folder names; `unlabeled/` (or `unlabelled/`) and images lying loose have no label."""
     groups = list(_groups(root))
-    loose = _loose_images(root)
+    loose = loose_images(root)
     found = [(path, group) for group in groups for path in find_images(group.folder)]
     if not found and not loose:
         raise DataError(
@@ -88,14 +89,6 @@ def _has_split_folders(root: Path) -> bool:
     return any(folder.name.lower() in SPLIT_NAMES and _subfolders(folder) for folder in _subfolders(root))
 
 
-def _loose_images(folder: Path) -> list[Path]:
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name) and entry.is_file()
-    )
-
-
 def _mixture(root: Path, groups: list[_Group]) -> list[Problem]:
     outside = sorted({group.label for group in groups if group.label and not group.split})
     if not outside or not any(group.split == "train" for group in groups):
@@ -119,5 +112,5 @@ def _flat_splits(root: Path) -> list[Problem]:
     return [
         Problem("error", f"{folder}: holds images outside class folders. Put them into {folder.name}/CLASS/.")
         for folder in _subfolders(root)
-        if folder.name.lower() in SPLIT_NAMES and _loose_images(folder)
+        if folder.name.lower() in SPLIT_NAMES and loose_images(folder)
     ]

@@ -30,6 +30,28 @@ LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], PairListing]]]
     "folders": (lambda root: bool(folders.folders_of(root)), folders.read),
     "coco": (coco.matches, coco.read),
 }
+# no class of images is called so: where one is there but its companion is not, that is the mistake to tell of
+TELLING = (*voc.MASK_FOLDERS, cityscapes.IMAGES, cityscapes.MASKS, coco.STUFF)
+
+
+def recognizes(source: str | Path) -> bool:
+    """Whether a source holds images with masks, by the names of files and folders and the first line of a CSV.
+
+    A class folder that happens to be called `masks` is not taken for masks.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        built_in = str(source) in NAMES and not path.exists()
+        return built_in or (path.is_file() and _is_table(path))
+    if csv_pairs.find(path) is not None or lists.matches(path):
+        return True
+    others = (matches(path) for name, (matches, _) in LAYOUTS.items() if name != "folders")
+    return any((path / name).is_dir() for name in TELLING) or folders.recognizes(path) or any(others)
+
+
+def _is_table(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return (suffix == ".csv" and csv_pairs.is_table(path)) or (suffix == ".json" and coco.is_coco(path))
 
 
 def read(

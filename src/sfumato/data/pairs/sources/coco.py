@@ -70,6 +70,10 @@ def read_json(root: Path, files: Sequence[Path]) -> PairListing:
     return PairListing(pairs, "COCO", table=table, problems=problems)
 
 
+# of each list that the format has, a key that its entries must have: other JSON has lists of these names too
+MARKS = (("images", "file_name"), ("annotations", "image_id"), ("categories", "supercategory"))
+
+
 def is_coco(path: Path) -> bool:
     """Whether a JSON file is one of annotations, by its beginning: such files are large."""
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -77,13 +81,12 @@ def is_coco(path: Path) -> bool:
         if start != "{":
             return False
         rest = file.read(1 << 16)
-    return any(f'"{key}"' in rest for key in ("images", "annotations", "categories"))
+    return any(all(f'"{key}"' in rest for key in keys) for keys in MARKS)
 
 
 def _json_files(root: Path) -> list[Path]:
     files = sorted((root / "annotations").glob("*.json")) or sorted(root.glob("*.json"))
-    chosen = [path for path in files if path.name.startswith("instances")] or files
-    return [path for path in chosen if is_coco(path)]
+    return [path for path in files if path.name.startswith("instances")] or [path for path in files if is_coco(path)]
 
 
 def _load(path: Path) -> dict[str, Any]:

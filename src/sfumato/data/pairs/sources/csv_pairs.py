@@ -11,7 +11,7 @@ from sfumato.data.pairs.classes import find_table
 from sfumato.data.pairs.listing import Pair, PairListing, relative
 from sfumato.errors import DataError
 
-FILE_NAMES = ("pairs.csv", "masks.csv", "images.csv")
+FILE_NAMES = ("pairs.csv", "masks.csv", "images.csv", "labels.csv")
 EXPECTED = "Expected the header image,mask or image,mask,split."
 
 
@@ -26,9 +26,14 @@ class _Row:
 def find(root: Path) -> Path | None:
     """A CSV of pairs in `root` under one of the usual names."""
     for name in FILE_NAMES:
-        if (root / name).is_file() and {"image", "mask"} <= set(_header(root / name)):
+        if is_table(root / name):
             return root / name
     return None
+
+
+def is_table(path: Path) -> bool:
+    """Whether `path` is a CSV with the columns this source needs."""
+    return path.is_file() and {"image", "mask"} <= set(_header(path))
 
 
 def read(root: Path, path: Path) -> PairListing:

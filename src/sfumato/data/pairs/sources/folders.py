@@ -1,7 +1,7 @@
 """A folder of images and a folder of masks, matched by the stem of the file name.
 
-scans/images/1.jpg        scans/images/train/1.jpg       scans/train/images/1.jpg
-scans/masks/1.png         scans/masks/train/1.png        scans/train/masks/1.png
+scans/images/1.jpg        scans/images/train/1.jpg       scans/train/images/1.jpg       scans/1.jpg
+scans/masks/1.png         scans/masks/train/1.png        scans/train/masks/1.png        scans/masks/1.png
 
 Instead of folders, train.txt, val.txt and test.txt beside images/ may list the stems of each split, one a line.
 An image without a mask is unlabelled. ADE20K and the index masks of COCO-Stuff are folders of this kind too.
@@ -14,7 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from sfumato.data.listing import SPLIT_NAMES, Problem, did_you_mean, examples, plural
+from sfumato.data.listing import (
+    SPLIT_NAMES,
+    Problem,
+    did_you_mean,
+    examples,
+    find_images,
+    is_hidden,
+    loose_images,
+    plural,
+)
 from sfumato.data.pairs.classes import CAMVID, ClassTable, find_table, table_of
 from sfumato.data.pairs.listing import (
     Pair,
@@ -31,6 +40,8 @@ from sfumato.types import VOID
 
 IMAGE_FOLDERS = ("images", "image", "imgs")
 MASK_FOLDERS = ("masks", "mask", "labels")
+AMBIGUOUS = "labels"  # also holds boxes, as text
+LOSSLESS = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".pbm"})
 ENDING = "_mask"  # of a mask's stem, as in cat.jpg and cat_mask.png
 CAMVID_DRIVES = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_\w+")
 
@@ -43,13 +54,21 @@ class _Place:
 
 
 def folders_of(root: Path) -> list[_Place]:
-    """Where images and masks are below `root`: beside each other, or inside each split's folder."""
+    """Where images and masks are below `root`: beside each other, or inside each split's folder.
+
+    unlabeled/ beside them holds more images without a mask.
+    """
     if (place := _place(root)) is not None:
-        return [place]
+        return [place, *(_Place(path, path / MASK_FOLDERS[0], "") for path in _pools(root) if place.images != root)]
     inner = [(folder, split_of(folder.name)) for folder in sorted(root.iterdir()) if folder.is_dir()]
     places = [_place(folder, split) for folder, split in inner if split is not None]
     found = [place for place in places if place is not None]
     return found if any(place.masks.is_dir() for place in found) else []
+
+
+def recognizes(root: Path) -> bool:
+    """Whether these are images and masks and no class folders that happen to bear such names."""
+    return any(place.masks.is_dir() and _unmistakable(place) for place in folders_of(root))
 
 
 def read(root: Path) -> PairListing:
@@ -91,7 +110,32 @@ def _place(folder: Path, split: str | None = None) -> _Place | None:
     masks = [folder / name for name in MASK_FOLDERS if (folder / name).is_dir()]
     if images and (masks or split is not None):
         return _Place(images[0], masks[0] if masks else folder / MASK_FOLDERS[0], split)
+    if masks and loose_images(folder) and not _beside(folder, masks[0].name):
+        return _Place(folder, masks[0], split)
     return None
+
+
+def _unmistakable(place: _Place) -> bool:
+    """Masks with other folders of images beside them must be lossless and belong, each of them, to an image."""
+    inside = place.images == place.masks.parent
+    others = [] if inside else _beside(place.masks.parent, place.images.name, place.masks.name)
+    masks = find_images(place.masks)
+    if not others and place.masks.name != AMBIGUOUS:
+        return True
+    images = {PurePosixPath(stem).name for stem in stems_of(place.images, place.images)[0]}
+    return bool(masks) and all(
+        path.suffix.lower() in LOSSLESS and path.stem.removesuffix(ENDING) in images for path in masks
+    )
+
+
+def _pools(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and is_unlabeled(path.name)]
+
+
+def _beside(folder: Path, *known: str) -> list[Path]:
+    """Other folders with images in `folder`, apart from those of unlabelled images."""
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_hidden(path.name)]
+    return [path for path in inner if path.name not in known and not is_unlabeled(path.name) and find_images(path)]
 
 
 def _read(root: Path, places: list[_Place], layout: str) -> PairListing:
@@ -109,8 +153,7 @@ def _read(root: Path, places: list[_Place], layout: str) -> PairListing:
 
 
 def _pairs(root: Path, place: _Place) -> tuple[list[Pair], list[Problem]]:
-    images, problems = stems_of(place.images, root)
-    masks, twice = stems_of(place.masks, root, ENDING) if place.masks.is_dir() else ({}, [])
+    images, masks, problems = _stems(root, place)
     by_name = bare(masks)
     alone = set(bare(images))
     pairs = []
@@ -124,11 +167,22 @@ def _pairs(root: Path, place: _Place) -> tuple[list[Pair], list[Problem]]:
             mask=mask,
             mask_name=relative(mask, root) if mask else "",
             split=(split_of(first) or "") if place.split is None else place.split,
-            may_label=not (is_unlabeled(first) or is_unlabeled(place.images.parent.name)),
+            may_label=not any(map(is_unlabeled, (first, place.images.name, place.images.parent.name))),
         )
         pairs.append(pair)
     used = {pair.mask for pair in pairs if isinstance(pair.mask, Path)}
-    return pairs, [*problems, *twice, *spare_masks(root, masks.values(), used)]
+    return pairs, [*problems, *spare_masks(root, masks.values(), used)]
+
+
+def _stems(root: Path, place: _Place) -> tuple[dict[str, Path], dict[str, Path], list[Problem]]:
+    """Images and masks by stem. Where both are in one folder, masks are those with the ending."""
+    if place.images == place.masks:
+        both, problems = stems_of(place.images, root)
+        masks = {stem.removesuffix(ENDING): path for stem, path in both.items() if stem.endswith(ENDING)}
+        return {stem: path for stem, path in both.items() if not stem.endswith(ENDING)}, masks, problems
+    images, problems = stems_of(place.images, root, without=place.masks)
+    masks, twice = stems_of(place.masks, root, ENDING) if place.masks.is_dir() else ({}, [])
+    return images, masks, [*problems, *twice]
 
 
 def _no_match(place: _Place) -> Problem:
