@@ -71,19 +71,22 @@ def compare(
 
     Raises UsageError when the arrays do not pair up, or a value is neither 0 nor 1.
     """
-    if not (margin >= 0 and 0 < confidence < 1):
-        raise UsageError(
-            f"margin={margin}, confidence={confidence}: expected a margin of 0 or more, a confidence between 0 and 1."
-        )
+    check_options(margin, confidence)
     right, right_baseline = _paired(method, baseline)
     seeds, n = right.shape
     difference, low, high = math.nan, math.nan, math.nan
     if n:
         difference, low, high = _interval(right - right_baseline, confidence, seed)
-    answer: Answer = _answer(low, high, margin) if n >= fewest else "cannot tell"
     accuracies = (float(right.mean()), float(right_baseline.mean())) if n else (math.nan, math.nan)
-    verdict = Verdict(answer, "acc", difference, low, high, n, seeds, "", name, against, margin, confidence)
-    return replace(verdict, sentence=_sentence(verdict, accuracies, fewest))
+    verdict = Verdict("cannot tell", "acc", difference, low, high, n, seeds, "", name, against, margin, confidence)
+    return concluded(verdict, accuracies, fewest)
+
+
+def check_options(margin: float, confidence: float) -> None:
+    if not (margin >= 0 and 0 < confidence < 1):
+        raise UsageError(
+            f"margin={margin}, confidence={confidence}: expected a margin of 0 or more, a confidence between 0 and 1."
+        )
 
 
 def _paired(method: Sequence[npt.NDArray[Any]], baseline: Sequence[npt.NDArray[Any]]) -> tuple[Ints, Ints]:
@@ -119,7 +122,7 @@ def _interval(difference: Ints, confidence: float, seed: int) -> tuple[float, fl
     deviation = _example_deviations(counts if sign > 0 else counts[::-1], rng)
     if seeds > 1:
         spread = float(difference.mean(axis=1).std(ddof=1)) / math.sqrt(seeds)
-        deviation = deviation + spread * _t_draws(seeds - 1, rng)
+        deviation = deviation + spread * t_draws(seeds - 1, _DRAWS, rng)
     tail = (1 - confidence) / 2
     # Differences are multiples of 1 / n: an end between two of them moves outwards.
     down = float(np.quantile(deviation, tail, method="lower"))
@@ -149,15 +152,24 @@ def _example_deviations(counts: Ints, rng: np.random.Generator) -> Floats:
     return resampled - float(share @ level)
 
 
-def _t_draws(freedom: int, rng: np.random.Generator) -> Floats:
+def t_draws(freedom: int, draws: int, rng: np.random.Generator) -> Floats:
     """Student's t, one draw from each of equally likely slices: few degrees of freedom have tails too long for luck."""
-    return rng.permutation(_t_slices(freedom, _DRAWS))
+    return rng.permutation(_t_slices(freedom, draws))
 
 
 @lru_cache(maxsize=16)
 def _t_slices(freedom: int, draws: int) -> Floats:
     slices: Floats = stdtrit(freedom, (np.arange(draws) + 0.5) / draws)
     return slices
+
+
+def concluded(verdict: Verdict, values: tuple[float, float], fewest: int) -> Verdict:
+    """With the answer and the sentence that follow from the interval. values: the metric of method and baseline."""
+    answer: Answer = "cannot tell"
+    if verdict.n >= fewest:
+        answer = _answer(verdict.low, verdict.high, verdict.margin)
+    verdict = replace(verdict, answer=answer)
+    return replace(verdict, sentence=_sentence(verdict, values, fewest))
 
 
 def _answer(low: float, high: float, margin: float) -> Answer:
@@ -174,33 +186,50 @@ _BASELINES = {
 }
 
 
-def _sentence(verdict: Verdict, accuracies: tuple[float, float], fewest: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How a metric is spoken of."""
+
+    value: str  # behind two percentages
+    points: str
+    label: str  # what a held-out image has
+
+
+_WORDS = {"acc": _Words("right", "points", "label"), "miou": _Words("mIoU", "points of mIoU", "mask")}
+
+
+def _sentence(verdict: Verdict, values: tuple[float, float], fewest: int) -> str:
+    words = _WORDS[verdict.metric]
     if not verdict.n:
-        return f"Cannot tell whether the unlabelled images help: no held-out image has a label, {fewest} are needed."
+        none = f"no held-out image has a {words.label}, {fewest} are needed"
+        return f"Cannot tell whether the unlabelled images help: {none}."
     against = _BASELINES.get(verdict.baseline, verdict.baseline)
-    shares = f"{_percent(accuracies[0])} against {_percent(accuracies[1])} right"
+    shares = f"{_percent(values[0])} against {_percent(values[1])} {words.value}"
     level = f"{100 * verdict.confidence:g} % interval"
     if verdict.answer in ("helps", "hurts"):
         ends = sorted((abs(verdict.low), abs(verdict.high)))
         interval = f"({level} {100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
         side = "above" if verdict.answer == "helps" else "below"
-        finding = f"{verdict.method} is {_points(verdict.difference)} {interval} {side} {against} ({shares})"
+        points = _points(verdict.difference, words)
+        finding = f"{verdict.method} is {points} {interval} {side} {against} ({shares})"
     else:
         interval = f"{level} from {_side(verdict.low)} to {_side(verdict.high)}"
-        finding = f"{verdict.method} is {_place(verdict.difference)} {against} ({shares}, {interval})"
+        finding = f"{verdict.method} is {_place(verdict.difference, words)} {against} ({shares}, {interval})"
     seeds = f"{verdict.seeds} seeds" if verdict.seeds > 1 else "1 seed (other draws of labels are not covered)"
     return f"{_opening(verdict, fewest)}: {finding}, on the same {_images(verdict.n)}, {seeds}."
 
 
 def _opening(verdict: Verdict, fewest: int) -> str:
+    label = _WORDS[verdict.metric].label
     if verdict.n < fewest:
-        need = f"at least {fewest} held-out labels are needed and there {'is' if verdict.n == 1 else 'are'} {verdict.n}"
+        there = f"there {'is' if verdict.n == 1 else 'are'} {verdict.n}"
+        need = f"at least {fewest} held-out {label}s are needed and {there}"
         return f"Cannot tell whether the unlabelled images help, {need}"
     return {
         "helps": "The unlabelled images help",
         "hurts": "The unlabelled images hurt",
         "no difference": f"The unlabelled images make no difference beyond {100 * verdict.margin:g} % either way",
-        "cannot tell": "Cannot tell whether the unlabelled images help, more held-out labels or seeds would show it",
+        "cannot tell": f"Cannot tell whether the unlabelled images help, more held-out {label}s or seeds would show it",
     }[verdict.answer]
 
 
@@ -212,13 +241,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _points(difference: float) -> str:
-    return f"{abs(100 * difference):.1f} points"
+def _points(difference: float, words: _Words = _WORDS["acc"]) -> str:
+    return f"{abs(100 * difference):.1f} {words.points}"
 
 
-def _side(difference: float) -> str:
-    return f"{_points(difference)} {'below' if difference < 0 else 'above'}"
+def _side(difference: float, words: _Words = _WORDS["acc"]) -> str:
+    return f"{_points(difference, words)} {'below' if difference < 0 else 'above'}"
 
 
-def _place(difference: float) -> str:
-    return _side(difference) if difference else "level with"
+def _place(difference: float, words: _Words) -> str:
+    return _side(difference, words) if difference else "level with"

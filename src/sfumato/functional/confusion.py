@@ -12,7 +12,7 @@ from torch import Tensor
 from sfumato.errors import UsageError
 from sfumato.types import VOID
 
-_BLOCK = 1 << 18  # entries at once on a CPU: what is made of them stays in its caches
+_BLOCK = 1 << 17  # entries at once on a CPU: what is made of them stays in its caches
 _LANES = (4, 2)
 _INT16 = 2**15
 
@@ -43,9 +43,11 @@ def confusion_each(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
         prediction, labels = prediction.reshape(samples, -1), labels.reshape(samples, -1)
         span = max(1, _BLOCK // samples) if labels.device.type == "cpu" else labels.shape[1]
         first = _first_bins(samples, min(span, labels.shape[1]), lanes, each, labels.device)
+        # Written over and over: asking the system for memory would take longer than the counting.
+        bins, rows = torch.empty_like(first), torch.empty_like(first, dtype=_row_type(labels, num_classes))
         for guess, label in zip(torch.split(prediction, span, dim=1), torch.split(labels, span, dim=1), strict=True):
-            number = guess.to(first.dtype, copy=True).add_(_rows(label, num_classes), alpha=num_classes)
-            number += first[:, : number.shape[1]]
+            number, row = bins[:, : label.shape[1]], _rows(label, num_classes, rows[:, : label.shape[1]])
+            number.copy_(guess).add_(row, alpha=num_classes).add_(first[:, : label.shape[1]])
             total += torch.bincount(number.flatten(), minlength=size)
     return total.reshape(samples, lanes, num_classes + 1, num_classes).sum(dim=1)[:, 1:]
 
@@ -64,14 +66,17 @@ def ignored(labels: Tensor, num_classes: int) -> Tensor:
     return negative if num_classes > VOID else negative | (labels == VOID)
 
 
-def _rows(labels: Tensor, num_classes: int) -> Tensor:
+def _row_type(labels: Tensor, num_classes: int) -> torch.dtype:
+    return torch.uint8 if labels.dtype == torch.uint8 and num_classes <= VOID else torch.int32
+
+
+def _rows(labels: Tensor, num_classes: int, out: Tensor) -> Tensor:
     """Each label plus 1. Row 0 takes what is ignored, so that nothing has to be sorted out before the counting."""
-    if labels.dtype == torch.uint8 and num_classes <= VOID:
-        row = labels + 1  # 255 + 1 is 0
+    row = out.copy_(labels).add_(1)
+    if row.dtype == torch.uint8:  # where 255 + 1 is 0
         largest = int(row.max())
     else:
-        row = labels.to(torch.int32, copy=True).add_(1).clamp_(min=0)
-        largest = int(row.max())
+        largest = int(row.clamp_(min=0).max())
         if num_classes <= VOID and largest <= VOID + 1:
             row &= VOID  # takes 256 to 0; a comparison and a fill would take five times as long
             largest = int(row.max())
