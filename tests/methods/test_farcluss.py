@@ -212,11 +212,14 @@ def maps(features, *, labels, selected, valid, warps=(unwarped,)):
 def test_labels_are_taken_from_the_nearest_pixel():
     draw = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (2, 8, 12), generator=draw)
-    selected, valid = ((torch.rand((2, 8, 12), generator=draw) < 0.7).float() for _ in range(2))
+    selected, valid = ((torch.rand((2, 8, 12), generator=draw) < share).float() for share in (0.7, 0.5))
     features = torch.randn((1, 2, 5, 2, 3), generator=draw)
     small = [x[:, 2::4, 2::4] for x in (labels, selected, valid)]
+    assert (small[1] > small[2]).any()
     got = maps(features, labels=labels, selected=selected, valid=valid)
-    torch.testing.assert_close(got, maps(features, labels=small[0], selected=small[1], valid=small[2]))
+    counted = small[1] * small[2]  # what is not valid is not selected either
+    want = maps(features, labels=small[0], selected=counted, valid=torch.ones_like(counted))
+    torch.testing.assert_close(got, want)
 
 
 def test_both_views_make_the_prototypes_each_with_its_warp():
