@@ -97,7 +97,7 @@ def test_json_is_told_by_its_keys(tmp_path: Path) -> None:
 
 def test_what_is_given_beside_the_source_tells_the_task(tmp_path: Path) -> None:
     assert task_of("photos", masks="photos/masks") == "segmentation"
-    assert task_of("photos", lists="splits/92") == task_of("photos", layout="voc") == "segmentation"
+    assert task_of("photos", lists="splits/92") == task_of("photos", format="voc") == "segmentation"
     (tmp_path / "labels.csv").write_text("file,label\na.png,cat\n")
     (tmp_path / "masks.csv").write_text("image, Mask ,split\na.png,,\n")
     assert task_of("photos", labels_csv=str(tmp_path / "labels.csv")) == "classification"

@@ -10,19 +10,14 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from sfumato.config.check import COMMAND_LINE, COUNTS, Settings, check_method, check_names, check_use
 from sfumato.config.keys import Keys
 from sfumato.config.recipe import recipe_text
 from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPES, Config, nested
 from sfumato.config.text import parse, write
 from sfumato.data.task import Task, task_of
 from sfumato.errors import UsageError, nearest, nearest_quoted
-from sfumato.methods import Facts, build
-from sfumato.models import check_model_name
 from sfumato.train_config import TrainConfig
-from sfumato.views.presets import PRESETS
-
-COMMAND_LINE = "command line"
-COUNTS = ("data.labels", "data.labels_per_class", "data.fraction")  # of labels: one of them at most
 
 
 @dataclass
@@ -53,14 +48,15 @@ def load(path: Path | None = None, overrides: Sequence[str] = (), recipe: str | 
     if path is not None:
         upper.insert(0, _from_file(path))
     below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
-    named = recipe or next(iter(below), DEFAULT_RECIPES[_task(upper)])
+    task = _task(upper)
+    named = recipe or next(iter(below), DEFAULT_RECIPES[task])
     layers = [*([_from_recipe(str(named))] if named != "none" else []), *upper]
     method = next(
         (found for layer in reversed(layers) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
     )
     settings = _merge(layers, str(method), problems)
     settings["recipe"] = (None if named == "none" else named, "recipe")
-    config = _validated(settings, problems)
+    config = _validated(settings, task, problems)
     if problems:
         raise UsageError(_all(problems))
     assert config is not None
@@ -84,7 +80,7 @@ def _task(layers: Sequence[Layer]) -> Task:
     told = given("data.task", "task")
     if told in DEFAULT_RECIPES:
         return cast(Task, told)
-    named = {key: given(f"data.{key}", key) for key in ("masks", "labels_csv", "lists", "layout")}
+    named = {key: given(f"data.{key}", key) for key in ("masks", "labels_csv", "lists", "format")}
     source = str(given("data.source", "data", "source") or "")
     return task_of(source, **{key: None if value is None else str(value) for key, value in named.items()})
 
@@ -195,10 +191,8 @@ def _reconciled(settings: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, st
 
 # Checking
 
-Settings = Mapping[str, tuple[Any, str]]
 
-
-def _validated(settings: Settings, problems: list[str]) -> Config | None:
+def _validated(settings: Settings, task: Task, problems: list[str]) -> Config | None:
     content: dict[str, Any] = {}
     for key, (value, _) in settings.items():
         *sections, leaf = key.split(".")
@@ -212,9 +206,9 @@ def _validated(settings: Settings, problems: list[str]) -> Config | None:
         config = Config.model_validate(content)
     except ValidationError as error:
         problems.extend(_told(error, settings))
-    _check_method(content["method"], problems)
-    _check_names(settings, problems)
-    _check_use(settings, content["train"], problems)
+    check_method(content["method"], task, problems)
+    check_names(settings, task, problems)
+    check_use(settings, task, content["train"], problems)
     return config
 
 
@@ -243,44 +237,6 @@ def _told(error: ValidationError, settings: Settings, prefix: str = "") -> list[
         told = f"{origin}: {key}={value!r}: {message[0].lower()}{message[1:]}.{nearest_quoted(value, message)}"
         found.setdefault(key, told)
     return list(found.values())
-
-
-def _check_method(section: dict[str, Any], problems: list[str]) -> None:
-    """Built once for nothing: a method checks its own options, and this is before any image is read."""
-    given = {key: value for key, value in section.items() if key != "name"}
-    try:
-        build(section["name"], Facts(num_classes=2, num_unlabeled=1), given)
-    except UsageError as error:
-        problems.append(str(error))
-
-
-def _check_names(settings: Settings, problems: list[str]) -> None:
-    values = {key: value for key, (value, _) in settings.items()}
-    preset, model = str(values.get("views.preset", "auto")), str(values.get("model.name", "auto"))
-    if preset not in ("auto", *PRESETS):
-        problems.append(f"views.preset='{preset}': no such preset.{nearest(preset, ['auto', *PRESETS])}")
-    counts = [key for key in COUNTS if values.get(key) is not None]
-    if len(counts) > 1:
-        problems.append(f"{' and '.join(counts)} are both given: expected one of them, or none to use all labels.")
-    if model != "auto":
-        try:
-            check_model_name(model)
-        except UsageError as error:
-            problems.append(str(error))
-
-
-def _check_use(settings: Settings, train: TrainConfig, problems: list[str]) -> None:
-    """A value that nothing uses is a mistake when someone has just typed it."""
-    weights = settings.get("model.weights", (None, ""))[0]
-    unused = {
-        "train.momentum": (train.optimizer != "sgd", "only optimizer=sgd has a momentum"),
-        "train.final_lr": (train.schedule != "cosine_half", "only schedule=cosine_half has a final_lr"),
-        "model.pretrained": (weights is not None, "weights=FILE takes its place"),
-    }
-    for key, (is_unused, why) in unused.items():
-        value, origin = settings.get(key, (None, ""))
-        if is_unused and value and origin == COMMAND_LINE:
-            problems.append(f"{COMMAND_LINE}: {key}={value}: nothing would use it: {why}.")
 
 
 def _all(problems: Sequence[str]) -> str:

@@ -38,8 +38,8 @@ class DataSection(Section):
     val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
 
     Of images with masks only: `masks`, their folder; `lists`, a folder of labeled.txt, unlabeled.txt and val.txt;
-    `layout`, instead of the one that is recognized; `class_table`, a file of class names and colours; `void`, the value
-    in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
+    `format`, instead of the layout that is recognized; `class_table`, a file of class names and colours; `void`, the
+    value in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
     """
 
     task: Task | Literal["auto"] = "auto"
@@ -47,7 +47,7 @@ class DataSection(Section):
     labels_csv: str | None = None
     masks: str | None = None
     lists: str | None = None
-    layout: Literal["voc", "cityscapes", "ade20k", "folders", "coco"] | None = None
+    format: Literal["voc", "cityscapes", "ade20k", "folders", "coco"] | None = None
     class_table: str | None = None
     void: Annotated[int, Field(ge=0)] = 255
     resize: Size | None = None

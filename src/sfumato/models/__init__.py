@@ -1,5 +1,6 @@
 """Networks by name: a `Classifier` has a backbone and a linear head, a `Segmenter` an encoder and a decoder."""
 
+from sfumato.models.build import OWN as _OWN
 from sfumato.models.build import build_model, check_model_name, model_names
 from sfumato.models.build_segmenter import build_segmenter, check_segmenter_name, segmenter_names
 from sfumato.models.classifier import Classifier
@@ -7,9 +8,11 @@ from sfumato.models.feature_dropout import FeatureDropout, complementary, droppe
 from sfumato.models.segmenter import Segmenter
 from sfumato.models.weights import LoadedWeights, load_weights
 
+OWN_NAMES = tuple(_OWN)  # of nets of this package for whole images
 Net = Classifier | Segmenter
 
 __all__ = [
+    "OWN_NAMES",
     "Classifier",
     "FeatureDropout",
     "LoadedWeights",

@@ -26,7 +26,7 @@ def open_table(config: Config) -> PairTable:
         masks=Path(data.masks) if data.masks else None,
         csv=Path(data.labels_csv) if data.labels_csv else None,
         lists=Path(data.lists) if data.lists else None,
-        layout=data.layout,
+        layout=data.format,
         classes=Path(data.class_table) if data.class_table else None,
         resize=data.resize,
         channels=data.channels,

@@ -50,7 +50,7 @@ def located(config: Config) -> Config:
         source = str(Path(source).absolute())
     task = data.task
     if task == "auto":
-        task = task_of(data.source, masks=data.masks, labels_csv=data.labels_csv, lists=data.lists, layout=data.layout)
+        task = task_of(data.source, masks=data.masks, labels_csv=data.labels_csv, lists=data.lists, format=data.format)
     files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "lists", "class_table")}
     return config.model_copy(
         update={

@@ -1,0 +1,108 @@
+"""What settings must not say beyond the types of their values: wrong names, and values that nothing would use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sfumato.config.schema import DEFAULT_RECIPES
+from sfumato.data.task import Task
+from sfumato.errors import UsageError, nearest
+from sfumato.methods import Facts, build
+from sfumato.models import OWN_NAMES, check_model_name, check_segmenter_name, segmenter_names
+from sfumato.train_config import TrainConfig
+from sfumato.views.dense_presets import DENSE_PRESETS
+from sfumato.views.presets import PRESETS
+
+Settings = Mapping[str, tuple[Any, str]]
+"""Dotted key -> (value, where it comes from)."""
+
+COMMAND_LINE = "command line"
+DATA_IS: dict[Task, str] = {
+    "classification": "the data has a class for each image",
+    "segmentation": "the data has masks",
+}
+OTHER: dict[Task, str] = {"classification": "images with masks", "segmentation": "images with a class each"}
+NAMES: dict[Task, tuple[Iterable[str], Callable[[str], None]]] = {  # of views, and what refuses other models
+    "classification": (PRESETS, check_model_name),
+    "segmentation": (DENSE_PRESETS, check_segmenter_name),
+}
+_OF_MASKS = ("data.masks", "data.lists", "data.format", "data.class_table", "data.void", "data.resize", "model.encoder")
+# keys that a task has no use for, with what to give instead
+NOT_OF: dict[Task, dict[str, str]] = {
+    "classification": dict.fromkeys((*_OF_MASKS, "views.crop", "evaluate.inference"), ""),
+    "segmentation": {
+        "data.labels_per_class": "Use labels=NUMBER of masks, or fraction: a mask holds many classes.",
+        "data.image_size": "Use resize=LONG_SIDE to read images smaller, crop=SIDE for what training sees at a time.",
+        "model.dropout": "",
+    },
+}
+COUNTS = ("data.labels", "data.labels_per_class", "data.fraction")  # of labels: one of them at most
+
+
+def check_method(section: dict[str, Any], task: Task, problems: list[str]) -> None:
+    """Built once for nothing: a method checks its own options, and this is before any image is read."""
+    given = {key: value for key, value in section.items() if key != "name"}
+    try:
+        build(section["name"], Facts(num_classes=2, num_unlabeled=1, dense=task == "segmentation"), given)
+    except UsageError as error:
+        problems.append(str(error))
+
+
+def check_names(settings: Settings, task: Task, problems: list[str]) -> None:
+    values = {key: value for key, (value, _) in settings.items()}
+    preset, model = str(values.get("views.preset", "auto")), str(values.get("model.name", "auto"))
+    presets, check_model = NAMES[task]
+    if preset not in ("auto", *presets):
+        problems.append(f"views.preset='{preset}': {_wrong_preset(preset, task, _data_is(settings, task))}")
+    counts = [key for key in COUNTS if values.get(key) is not None]
+    if len(counts) > 1:
+        problems.append(f"{' and '.join(counts)} are both given: expected one of them, or none to use all labels.")
+    if model != "auto":
+        try:
+            check_model(model)
+        except UsageError as error:
+            problems.append(_wrong_model(error, settings, task))
+
+
+def _wrong_preset(preset: str, task: Task, data_is: str) -> str:
+    own = list(NAMES[task][0])
+    if not any(preset in presets for presets, _ in NAMES.values()):
+        return f"no such preset.{nearest(preset, ['auto', *own])}"
+    return f"a preset for {OTHER[task]}, and {data_is}. Expected auto, {', '.join(own)}."
+
+
+def _wrong_model(error: UsageError, settings: Settings, task: Task) -> str:
+    name, origin = settings["model.name"]
+    if origin.startswith("recipe "):
+        return f"{origin} is for {OTHER[task]}, and {_data_is(settings, task)}. Take recipe={DEFAULT_RECIPES[task]}."
+    if task == "classification" and name in segmenter_names():
+        known = f"Expected {', '.join(OWN_NAMES)}, or a name of timm.list_models()."
+        return f"model '{name}' is for {OTHER[task]}, and {_data_is(settings, task)}. {known}"
+    return str(error)
+
+
+def _data_is(settings: Settings, task: Task) -> str:
+    """Why a value of the other task does not do."""
+    if settings.get("data.source", ("", ""))[0] or settings.get("data.task", ("auto", ""))[0] != "auto":
+        return DATA_IS[task]
+    return f"without data the task is {task}, unless task= names another"
+
+
+def check_use(settings: Settings, task: Task, train: TrainConfig, problems: list[str]) -> None:
+    """A value that nothing uses is a mistake when someone has just typed it."""
+    weights = settings.get("model.weights", (None, ""))[0]
+    unused = {
+        "train.momentum": (train.optimizer != "sgd", "only optimizer=sgd has a momentum"),
+        "train.final_lr": (train.schedule != "cosine_half", "only schedule=cosine_half has a final_lr"),
+        "model.pretrained": (weights is not None, "weights=FILE takes its place"),
+    }
+    for key, (is_unused, why) in unused.items():
+        value, origin = settings.get(key, (None, ""))
+        if is_unused and value and origin == COMMAND_LINE:
+            problems.append(f"{COMMAND_LINE}: {key}={value}: nothing would use it: {why}.")
+    for key, instead in NOT_OF[task].items():
+        value, origin = settings.get(key, (None, ""))
+        if value is not None and origin == COMMAND_LINE:
+            why = f"{_data_is(settings, task)}. {instead}".strip()
+            problems.append(f"{COMMAND_LINE}: {key}={value}: nothing would use it: {why}")
