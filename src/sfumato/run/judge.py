@@ -12,6 +12,7 @@ import numpy as np
 
 from sfumato.errors import DataError
 from sfumato.verdict import compare
+from sfumato.verdict_iou import compare_iou
 
 NO_UNLABELED = "Cannot tell whether unlabelled images help: there are none."
 BOTH_SPLITS = ("test", "val")
@@ -30,9 +31,12 @@ def judge(method: Sequence[Path], baseline: Sequence[Path], *, name: str, agains
                 f"{run} and {method[0]} were tested on different images, so they cannot be compared. "
                 "Train both with the same data and split_seed."
             )
-    found = asdict(
-        compare([_right(arrays) for arrays in mine], [_right(a) for a in theirs], name=name, against=against)
-    )
+    if all("counts" in arrays for arrays in (*mine, *theirs)):  # a class for each pixel
+        both = ([arrays["counts"] for arrays in mine], [arrays["counts"] for arrays in theirs])
+        found = asdict(compare_iou(*both, name=name, against=against))
+    else:
+        both = ([_right(arrays) for arrays in mine], [_right(arrays) for arrays in theirs])
+        found = asdict(compare(*both, name=name, against=against))
     if part == "val":
         found["sentence"] += " These were the validation images: there is no test split."
     return found | {"split": part}
@@ -40,14 +44,15 @@ def judge(method: Sequence[Path], baseline: Sequence[Path], *, name: str, agains
 
 def no_unlabeled() -> dict[str, Any]:
     """What verdict.json holds where there was nothing to compare."""
-    return {"answer": "cannot tell", "metric": "acc", "sentence": NO_UNLABELED}
+    return {"answer": "cannot tell", "sentence": NO_UNLABELED}
 
 
 def _load(run: Path, part: str) -> dict[str, Any]:
     path = run / "predictions" / f"{part}.npz"
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy leaks a broken file it opens
-            return {key: archive[key] for key in ("rows", "logits", "labels")}
+            of_pixels = ("counts",) if "counts" in archive.files else ()
+            return {key: archive[key] for key in ("rows", "logits", "labels", *of_pixels)}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. `sfumato eval {run}` writes it anew.") from error
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
