@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfumato.cli.show import print_json, print_table
-from sfumato.errors import DataError
+from sfumato.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from sfumato.data import CheckReport
+    from sfumato.data.pairs import PairReport
 
 app = typer.Typer(help="Look at data before training.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,13 +27,29 @@ def main() -> None:
 @app.command("check")
 def check(
     source: Annotated[str, typer.Argument(metavar="DATA", help="A folder, .parquet or .npz file, or built-in set.")],
-    labels: Annotated[Path | None, typer.Option(help="CSV with the columns file,label[,split].")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV: file,label[,split] or image,mask[,split]; blank = unlabelled.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks; an image without one is unlabelled.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Masks: folder of labeled.txt, unlabeled.txt and val.txt.")] = None,
+    format: Annotated[str | None, typer.Option(help="Masks: voc, cityscapes, ade20k, folders or coco.")] = None,
+    class_table: Annotated[
+        Path | None, typer.Option(help="Masks: file of class names, a line each, with colors as name,r,g,b.")
+    ] = None,
+    void: Annotated[int, typer.Option(help="Masks: the value that stands for no class.")] = 255,
     as_json: Annotated[bool, typer.Option("--json", help="Everything found, as JSON.")] = False,
 ) -> None:
     """Count classes and images, find broken files, duplicates and leaks. Changes nothing; exits with 3 on errors."""
     from sfumato.data import check as examine
+    from sfumato.data.pairs import check_pairs
+    from sfumato.data.task import task_of
 
-    found = examine(source, labels=labels)
+    found: CheckReport | PairReport
+    if task_of(source, masks=masks, labels_csv=labels, lists=lists, format=format) == "segmentation":
+        found = check_pairs(source, masks=masks, csv=labels, lists=lists, layout=format, classes=class_table, void=void)
+    else:
+        _refuse_unused({"--class-table": class_table is not None, "--void": void != 255})
+        found = examine(source, labels=labels)
     if as_json:
         print_json(asdict(found) | {"ok": found.ok})
     else:
@@ -41,13 +59,21 @@ def check(
         raise DataError("\n".join(f"error: {message}" for message in errors))
 
 
-def _print(found: CheckReport) -> None:
+def _refuse_unused(given: Mapping[str, bool]) -> None:
+    for option, there in given.items():
+        if there:
+            raise UsageError(f"{option}: nothing would use it: the data has a class for each image, no masks.")
+
+
+def _print(found: CheckReport | PairReport) -> None:
+    from sfumato.data.pairs import PairReport
+
     typer.echo(f"{found.source}: {found.layout or 'not readable'}")
     if found.images:
-        splits = list(found.counts)
-        rows = [[name, *(str(found.counts[split].get(name, 0)) for split in splits)] for name in found.classes]
-        rows.append(["(unlabelled)", str(found.unlabeled), *[""] * (len(splits) - 1)])
-        print_table("", ("class", *splits), rows)
+        if isinstance(found, PairReport):
+            _print_masks(found)
+        else:
+            _print_classes(found)
         sizes = ", ".join(f"{size} ({count})" for size, count in list(found.sizes.items())[:5])
         modes = ", ".join(f"{mode} ({count})" for mode, count in found.modes.items())
         typer.echo(f"{found.images} images; sizes {sizes}; modes {modes}")
@@ -56,3 +82,17 @@ def _print(found: CheckReport) -> None:
             typer.echo(f"warning: {problem.message}")
     if found.ok:
         typer.echo("Ready to train.")
+
+
+def _print_classes(found: CheckReport) -> None:
+    splits = list(found.counts)
+    rows = [[name, *(str(found.counts[split].get(name, 0)) for split in splits)] for name in found.classes]
+    rows.append(["(unlabelled)", str(found.unlabeled), *[""] * (len(splits) - 1)])
+    print_table("", ("class", *splits), rows)
+
+
+def _print_masks(found: PairReport) -> None:
+    rows = [[name, f"{100 * found.shares[name]:.1f}", str(found.shown_in[name])] for name in found.classes]
+    print_table("", ("class", "pixels %", "masks showing it"), rows)
+    splits = ", ".join(f"{part} {images} ({masks} with a mask)" for part, (images, masks) in found.splits.items())
+    typer.echo(f"{splits}; void {100 * found.void:.1f} % of the pixels of the masks")

@@ -14,9 +14,9 @@ Task = Literal["classification", "segmentation"]
 def task_of(
     source: str,
     *,
-    masks: str | None = None,
-    labels_csv: str | None = None,
-    lists: str | None = None,
+    masks: str | Path | None = None,
+    labels_csv: str | Path | None = None,
+    lists: str | Path | None = None,
     format: str | None = None,
 ) -> Task:
     """What the names of files and folders say; nothing is decoded, and a source that is not there is no mistake yet.

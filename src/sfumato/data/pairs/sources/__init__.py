@@ -81,7 +81,10 @@ def read(
     if lists_in is not None:
         return lists.read(root, Path(lists_in))
     if layout is not None:
-        return LAYOUTS[layout][1](root)
+        matches, read_layout = LAYOUTS[layout]
+        if not matches(root):
+            raise DataError(f"{root}: its folders are not those of the layout {layout}. {EXPECTED}")
+        return read_layout(root)
     return _detect(root)
 
 
