@@ -169,6 +169,16 @@ def test_reliability_table():
     torch.testing.assert_close(table.count, reference.count)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_an_accelerator_scores_the_same():
+    logits, labels = sample()
+    here, there = scored((logits, labels)), scored((logits.cuda(), labels.cuda()), device="cuda")
+    assert there.result() == pytest.approx(here.result(), nan_ok=True, abs=1e-12)
+    assert torch.equal(there.per_image.counts.cpu(), here.per_image.counts)
+    assert torch.equal(there.held_out.logits.cpu(), here.held_out.logits)
+
+
 def shard(shares: list[int]) -> tuple:
     """This rank's images; what all read."""
     logits, labels = sample()

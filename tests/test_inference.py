@@ -121,11 +121,11 @@ def test_padded_shows_one_canvas_of_the_size_asked_for():
 @pytest.mark.parametrize("call", [segment, segment_maps])
 @pytest.mark.parametrize("options", [{}, {"mode": "sliding", "crop": (8, 8)}])
 def test_leaves_modes_gradients_and_random_state(call, options):
-    net = Pointwise().train()
+    net, still = Pointwise().train(), Pointwise().eval()
     net.head.eval()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = (call(net, image(11, 13), **options) for _ in range(2))
+    first, second = (call(one, image(11, 13), **options) for one in (net, still))
     assert torch.equal(torch.get_rng_state(), before)
     assert (net.training, net.head.training, net.dropout.training) == (True, False, True)
     assert torch.is_grad_enabled()
@@ -178,6 +178,18 @@ def test_maps_of_a_tall_image_hold_one_row_of_windows():
     with Peak() as peak:
         segment(net, image(height, width), mode="sliding", crop=crop)
     assert peak.largest == 40 * height * width
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("options", [{}, {"mode": "sliding", "crop": (16, 16)}])
+def test_an_accelerator_answers_the_same(options):
+    net, x = Pointwise().eval(), image(23, 31)
+    here, maps = segment(net, x, **options), segment_maps(net, x, **options)
+    net = net.cuda()
+    assert segment(net, x, **options).device.type == "cuda"
+    torch.testing.assert_close(segment(net, x, **options).cpu(), here, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(segment_maps(net, x.cuda(), **options).confidence, maps.confidence, rtol=0, atol=1e-3)
 
 
 def test_half_precision_is_averaged_in_float32():

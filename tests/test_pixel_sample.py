@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sfumato import distributed
 from sfumato.pixel_sample import PixelSample
 from sfumato.types import HeldOut
 
@@ -60,6 +61,15 @@ def test_is_spread_over_the_image_and_differs_between_images():
     assert 5 < len(first & second) < 50
 
 
+def test_what_a_limit_leaves_is_spread_too():
+    images, logits, labels, valid = sample()
+    found = kept([(images, logits, labels, valid)], each=100, most=300)
+    place = found.logits[:, 1] / (20 * 30)
+    quarters = torch.histc(place, bins=4, min=0, max=1)
+    assert len(place) == 11 * 25
+    assert float(quarters.min()) > 0.15 * len(place)
+
+
 @pytest.mark.parametrize("most", [10_000, 500, 130, 3])
 def test_batches_and_their_order_change_nothing(most):
     batch = sample()
@@ -80,6 +90,18 @@ def test_memory_is_bounded_while_images_come():
     before = stream._quota
     _ = stream.held_out
     assert stream._quota == before == 25
+
+
+def of_one_rank(most: int) -> HeldOut:
+    batch = sample()
+    rows = [[0, 3, 7], [1, 2, 4, 5, 6, 8, 9, 10, 11]][distributed.rank()]
+    return kept([part(batch, rows)], each=100, most=most)
+
+
+@pytest.mark.parametrize("most", [10_000, 400, 130])  # 400: more than the first rank alone would keep
+def test_two_ranks_keep_what_one_keeps(two_ranks, most):
+    whole = kept([sample()], each=100, most=most)
+    assert all(same(found, whole) for found in two_ranks.call(of_one_rank, most))
 
 
 def test_torchs_random_state_is_not_touched():

@@ -30,7 +30,7 @@ def confusion_each(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
     """The matrix of each sample, (N, C, C), from one bincount for all of them.
 
     Neighboring pixels mostly fall into one bin, and adding to it has to wait for the addition before: up to four lanes
-    count in turn. Bins are numbered in 16 bits where that suffices, as reading memory is most of the work.
+    count in turn. A CPU numbers bins in 16 bits where they suffice, as reading memory is most of the work.
 
     Raises UsageError when the shapes differ or a label is C or more.
     """
@@ -53,8 +53,10 @@ def confusion_each(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
 
 
 def _first_bins(samples: int, span: int, lanes: int, each: int, device: torch.device) -> Tensor:
-    """Where the matrix that counts an entry begins, (samples, span), numbered in 16 bits if they suffice."""
-    narrow = torch.int16 if samples * lanes * each <= _INT16 else torch.int32
+    """Where the matrix that counts an entry begins, (samples, span)."""
+    narrow = torch.int64  # of an accelerator, whose bincount multiplies bins by their number
+    if device.type == "cpu":
+        narrow = torch.int16 if samples * lanes * each <= _INT16 else torch.int32
     lane = (torch.arange(span, device=device) & (lanes - 1)) * each
     sample = torch.arange(samples, device=device).unsqueeze(1) * (lanes * each)
     return sample.to(narrow) + lane.to(narrow)
