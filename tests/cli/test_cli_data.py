@@ -50,13 +50,13 @@ def test_names_of_classes_and_the_void_value(tmp_path: Path) -> None:
     source = with_masks(tmp_path / "data", labeled=4, unlabeled=2)
     table = tmp_path / "classes.txt"
     table.write_text("field\nhouse\n")
-    assert [line.split()[0] for line in check(source, "--class-table", table).stdout.splitlines()[3:5]] == [
+    assert [line.split()[0] for line in check(source, "--classes", table).stdout.splitlines()[3:5]] == [
         "field",
         "house",
     ]
     table.write_text("house\nbarn\n")
     refused(
-        check(source, "--void", 0, "--class-table", table), 3, "error: ", "class absent from the labeled masks: 'barn'"
+        check(source, "--void", 0, "--classes", table), 3, "error: ", "class absent from the labeled masks: 'barn'"
     )
     folders = class_folders(tmp_path / "classes", each=2, unlabeled=1)
     refused(

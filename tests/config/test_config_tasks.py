@@ -47,7 +47,7 @@ def test_what_masks_have_no_use_for(override: str, message: str) -> None:
     "override, message",
     [
         ("crop=64", f"views.crop=64: {CLASSES}"),
-        ("class_table=classes.txt", f"data.class_table=classes.txt: {CLASSES}"),
+        ("classes=classes.txt", f"data.classes=classes.txt: {CLASSES}"),
         ("resize=[32, 32]", f"data.resize=[32, 32]: {CLASSES}"),
         ("void=0", f"data.void=0: {CLASSES}"),
         ("encoder=resnet18", f"model.encoder=resnet18: {CLASSES}"),

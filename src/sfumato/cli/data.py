@@ -33,7 +33,7 @@ def check(
     masks: Annotated[Path | None, typer.Option(help="Folder of masks; an image without one is unlabelled.")] = None,
     lists: Annotated[Path | None, typer.Option(help="Masks: folder of labeled.txt, unlabeled.txt and val.txt.")] = None,
     format: Annotated[str | None, typer.Option(help="Masks: voc, cityscapes, ade20k, folders or coco.")] = None,
-    class_table: Annotated[
+    classes: Annotated[
         Path | None, typer.Option(help="Masks: file of class names, a line each, with colors as name,r,g,b.")
     ] = None,
     void: Annotated[int, typer.Option(help="Masks: the value that stands for no class.")] = 255,
@@ -46,9 +46,9 @@ def check(
 
     found: CheckReport | PairReport
     if task_of(source, masks=masks, labels_csv=labels, lists=lists, format=format) == "segmentation":
-        found = check_pairs(source, masks=masks, csv=labels, lists=lists, layout=format, classes=class_table, void=void)
+        found = check_pairs(source, masks=masks, csv=labels, lists=lists, layout=format, classes=classes, void=void)
     else:
-        _refuse_unused({"--class-table": class_table is not None, "--void": void != 255})
+        _refuse_unused({"--classes": classes is not None, "--void": void != 255})
         found = examine(source, labels=labels)
     if as_json:
         print_json(asdict(found) | {"ok": found.ok})

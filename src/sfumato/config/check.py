@@ -27,7 +27,7 @@ NAMES: dict[Task, tuple[Iterable[str], Callable[[str], None]]] = {  # of views, 
     "classification": (PRESETS, check_model_name),
     "segmentation": (DENSE_PRESETS, check_segmenter_name),
 }
-_OF_MASKS = ("data.masks", "data.lists", "data.format", "data.class_table", "data.void", "data.resize", "model.encoder")
+_OF_MASKS = ("data.masks", "data.lists", "data.format", "data.classes", "data.void", "data.resize", "model.encoder")
 # keys that a task has no use for, with what to give instead
 NOT_OF: dict[Task, dict[str, str]] = {
     "classification": dict.fromkeys((*_OF_MASKS, "views.crop", "evaluate.inference"), ""),

@@ -38,7 +38,7 @@ class DataSection(Section):
     val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
 
     Of images with masks only: `masks`, their folder; `lists`, a folder of labeled.txt, unlabeled.txt and val.txt;
-    `format`, instead of the layout that is recognized; `class_table`, a file of class names and colours; `void`, the
+    `format`, instead of the layout that is recognized; `classes`, a file of class names and colours; `void`, the
     value in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
     """
 
@@ -48,7 +48,7 @@ class DataSection(Section):
     masks: str | None = None
     lists: str | None = None
     format: Literal["voc", "cityscapes", "ade20k", "folders", "coco"] | None = None
-    class_table: str | None = None
+    classes: str | None = None
     void: Annotated[int, Field(ge=0)] = 255
     resize: Size | None = None
     image_size: Annotated[int, Field(ge=1)] | None = None  # None: as the images are, or 224
@@ -162,7 +162,7 @@ def _listed(values: dict[str, Any]) -> dict[str, Any]:
 
 _MAY_CHANGE = (
     "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.masks", "data.lists",
-    "data.class_table", "data.skip_broken", "train.log_every", "train.save_every", "train.keep", "train.tensorboard",
+    "data.classes", "data.skip_broken", "train.log_every", "train.save_every", "train.keep", "train.tensorboard",
     "train.on_collapse", "evaluate.bins", "evaluate.batch",
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ def open_table(config: Config) -> PairTable:
         csv=Path(data.labels_csv) if data.labels_csv else None,
         lists=Path(data.lists) if data.lists else None,
         layout=data.format,
-        classes=Path(data.class_table) if data.class_table else None,
+        classes=Path(data.classes) if data.classes else None,
         resize=data.resize,
         channels=data.channels,
         void=data.void,

@@ -51,7 +51,7 @@ def located(config: Config) -> Config:
     task = data.task
     if task == "auto":
         task = task_of(data.source, masks=data.masks, labels_csv=data.labels_csv, lists=data.lists, format=data.format)
-    files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "lists", "class_table")}
+    files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "lists", "classes")}
     return config.model_copy(
         update={
             "data": data.model_copy(update={"source": source, "task": task, **files}),

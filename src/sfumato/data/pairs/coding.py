@@ -17,8 +17,8 @@ MOST_SHOWN = 8  # values in a message
 FOREGROUND = "The masks hold 0 and 255 only: 255 is taken for the second class, not for void."
 GAPS = (
     "The masks hold the class numbers {numbers}: expected {expected}, … without a gap, at most 255 of them. "
-    "Name the classes in a class table (classes=…), translate the numbers (mapping=…), or say which one is void "
-    "(void=…)."
+    "Name the classes in a class table (classes=…), translate the numbers (mapping=… of load_pairs), or say which one "
+    "is void (void=…)."
 )
 
 
