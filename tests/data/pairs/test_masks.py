@@ -190,8 +190,8 @@ def test_a_value_that_the_mapping_does_not_name(tmp_path: Path) -> None:
 def test_numbers_with_gaps_need_a_class_table(tmp_path: Path) -> None:
     refuse(
         "The masks hold the class numbers 0, 38, 75: expected 0, 1, 2, … without a gap, at most 255 of them. Name the "
-        "classes in a class table (classes=…), translate the numbers (mapping=… of load_pairs), or say which one is void "
-        "(void=…).",
+        "classes in a class table (classes=…), translate the numbers (mapping=… of load_pairs), or say which one is "
+        "void (void=…).",
         write_plain(tmp_path, {"a": [0, 38], "b": [0, 75, 255]}),
     )
 
