@@ -182,6 +182,7 @@ class PairData(TrainData):
             "mean": list(self.augment.mean),
             "std": list(self.augment.std),
             "colors": self.table.colors.tolist(),
+            "rare": self.rare,
             "inference": self.inference,
         }
 
@@ -231,6 +232,7 @@ class PairData(TrainData):
         for kind, rows in shown.items():
             chosen = rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(np.int64)] if len(rows) else rows
             arrays[f"{kind}-rows"] = chosen
+            arrays[f"{kind}-names"] = np.array([self.names[row] for row in chosen], dtype=np.str_)
             for place, row in enumerate(chosen.tolist()):
                 image = self.table.images.image(row)
                 prepared = self.augment.evaluation(image[None].to(device))[0]
