@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sfumato import distributed
 from sfumato.errors import UsageError
 from sfumato.forward import Nets, Views
-from sfumato.models import Classifier, build_model
+from sfumato.models import Classifier, FeatureDropout, Segmenter, build_model, build_segmenter, dropped_again
 from sfumato.teacher import Ema
-from sfumato.types import Batch, Labeled, Output, Unlabeled, ViewSpec
+from sfumato.types import Batch, Labeled, Output, Unlabeled, ViewSpec, undrawn
+from sfumato.views.draws import draw_for
 
 M, N, C = 3, 5, 4
 
@@ -29,7 +31,8 @@ def batch(strong: int = 2) -> Batch:
         return torch.randn(count, 1, 8, 8)
 
     labeled = Labeled(images(M), torch.arange(M) % C, torch.ones(M), torch.arange(M), images(M))
-    unlabeled = Unlabeled(images(N), tuple(images(N) for _ in range(strong)), torch.ones(N), torch.arange(N))
+    draw = draw_for(0, 3, torch.arange(N))
+    unlabeled = Unlabeled(images(N), tuple(images(N) for _ in range(strong)), torch.ones(N), torch.arange(N), draw=draw)
     return Batch(labeled, unlabeled)
 
 
@@ -41,9 +44,13 @@ class Counting(nn.Module):
         self.inner = inner
         self.seen: list[tuple[int, bool, bool]] = []
 
-    def forward(self, x: Tensor) -> Output:
+    @property
+    def tap_channels(self) -> tuple[int, ...]:
+        return self.inner.tap_channels
+
+    def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
         self.seen.append((len(x), torch.is_grad_enabled(), self.training))
-        return self.inner(x)
+        return self.inner(x, perturb)
 
 
 def outputs(views: Views) -> list[Output]:
@@ -64,6 +71,16 @@ FULL = ViewSpec(strong=2, labeled_strong=True)
         ("concat", FULL, [(2 * M + 3 * N, True, True)], []),
         ("concat", replace(FULL, teacher="ema"), [(2 * M + 2 * N, True, True)], [(N, False, False)]),
         ("concat", replace(FULL, weak=False, labeled_strong=False), [(M, True, True)], []),
+        ("split", replace(FULL, feature_dropout=0.5), [(2 * M + 3 * N, True, True)], []),
+        ("concat", replace(FULL, feature_dropout=0.5), [(2 * M + 3 * N, True, True)], []),
+        (
+            "split",
+            replace(FULL, teacher="ema", feature_dropout=0.5),
+            [(2 * M + 3 * N, True, True)],
+            [(N, False, False)],
+        ),
+        ("split", replace(FULL, complementary=True), [(N, False, True), (2 * M + 2 * N, True, True)], []),
+        ("concat", replace(FULL, complementary=True), [(2 * M + 3 * N, True, True)], []),
     ],
 )
 def test_number_and_order_of_forwards(
@@ -76,6 +93,7 @@ def test_number_and_order_of_forwards(
     assert nets.teacher.module.seen == teacher
     assert (views.labeled_strong is None) == (not spec.labeled_strong)
     assert (views.weak is None) == (not spec.weak)
+    assert (views.perturbed is None) == (not spec.feature_dropout)
     assert len(views.strong) == (2 if spec.weak else 0)
     assert len(views.labeled.logits) == M
 
@@ -270,3 +288,160 @@ def test_a_weak_view_that_cannot_go_first_is_explained() -> None:
             nets.weak(one, spec)
     with pytest.raises(UsageError, match=r"declares patches of the last strong view, but the batch"):
         nets.forward(given, ViewSpec(strong=2, patches=True))
+
+
+# --- features with channels dropped
+
+
+def by_hand(net: Classifier, images: Tensor, factor: Tensor | float = 1.0) -> Tensor:
+    return net.head(net.backbone(images) * factor)
+
+
+def kept(given: Batch, rate: float) -> Tensor:
+    """What each channel of the weak view's features is multiplied by."""
+    return (given.unlabeled.draw("feature dropout", 64) >= rate) / (1 - rate)
+
+
+@pytest.mark.parametrize("layout", ["split", "concat"])
+@pytest.mark.parametrize("source", ["student", "ema", "asked for first"])
+@pytest.mark.parametrize("labeled_strong", [True, False])
+def test_the_perturbed_output_is_that_of_dropped_features(layout: str, source: str, labeled_strong: bool) -> None:
+    net, given = small().train(), batch()
+    spec = ViewSpec(
+        strong=2,
+        labeled_strong=labeled_strong,
+        feature_dropout=0.3,
+        teacher="ema" if source == "ema" else "student",
+    )
+    nets = Nets(net, Ema(net), layout)
+    views = nets.forward(given, spec, nets.weak(given, spec) if source == "asked for first" else None)
+    close = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(views.perturbed.logits, by_hand(net, given.unlabeled.weak, kept(given, 0.3)), **close)
+    torch.testing.assert_close(views.perturbed.features, net.backbone(given.unlabeled.weak) * kept(given, 0.3), **close)
+    plain = nets.forward(given, replace(spec, feature_dropout=0.0))
+    assert plain.perturbed is None
+    for one, other in zip(outputs(views), outputs(plain), strict=True):
+        torch.testing.assert_close(one.logits, other.logits, **close)
+        torch.testing.assert_close(one.features, other.features, **close)
+
+
+@pytest.mark.parametrize("layout", ["split", "concat"])
+@pytest.mark.parametrize("teacher", ["student", "ema"])
+def test_gradient_flows_through_the_perturbed_output(layout: str, teacher: str) -> None:
+    net, given = small().train(), batch()
+    given.unlabeled.weak.requires_grad_()
+    spec = ViewSpec(strong=2, feature_dropout=0.5, teacher=teacher)
+    views = Nets(net, Ema(net), layout).forward(given, spec)
+    views.perturbed.logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert (given.unlabeled.weak.grad.flatten(1).abs().sum(1) > 0).all()
+    dropped = kept(given, 0.5) == 0
+    assert ((views.perturbed.features == 0) | ~dropped).all()
+
+
+def test_almost_nothing_dropped_is_the_plain_output() -> None:
+    net, given = small().train(), batch()
+    views = Nets(net).forward(given, ViewSpec(strong=2, feature_dropout=1e-9))
+    torch.testing.assert_close(views.perturbed.logits, views.weak.logits, atol=1e-6, rtol=0)
+    again = dropped_again(net.tap_channels, torch.arange(N), torch.rand(N, 64), rate=0.0)
+    out = net(given.unlabeled.weak, again)
+    assert torch.equal(out.logits[:N], out.logits[N:])
+
+
+@pytest.mark.parametrize("layout", ["split", "concat"])
+def test_strong_views_see_complementary_features(layout: str) -> None:
+    net, given = small().train(), batch()
+    twice = replace(given, unlabeled=replace(given.unlabeled, strong=(given.unlabeled.strong[0],) * 2))
+    spec = ViewSpec(strong=2, complementary=True, labeled_strong=True)
+    views = Nets(net, None, layout).forward(twice, spec)
+    whole = net.backbone(given.unlabeled.strong[0])
+    first, second = (one.features for one in views.strong)
+    torch.testing.assert_close(first + second, 2 * whole, atol=1e-5, rtol=0)
+    draw, order = given.unlabeled.draw("complementary dropout", 64), given.unlabeled.draw("stays whole", 1)[:, 0]
+    stays = torch.zeros(N, dtype=torch.bool)
+    stays[order.argsort()[: N // 2]] = True
+    torch.testing.assert_close(first[stays], whole[stays], atol=1e-5, rtol=0)
+    torch.testing.assert_close(first[~stays], (whole * 2 * (draw >= 0.5))[~stays], atol=1e-5, rtol=0)
+    for one, images in ((views.labeled, given.labeled.x), (views.labeled_strong, given.labeled.strong)):
+        torch.testing.assert_close(one.logits, by_hand(net, images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(views.weak.logits, by_hand(net, given.unlabeled.weak), atol=1e-5, rtol=0)
+
+
+def test_a_segmenter_is_perturbed_in_the_same_forward() -> None:
+    torch.manual_seed(0)
+    net: Segmenter = build_segmenter("small_seg", num_classes=C, in_channels=1).train()
+    given, spec = batch(), ViewSpec(strong=2, feature_dropout=0.5)
+    images = Batch(
+        replace(given.labeled, x=torch.randn(M, 1, 16, 24)),
+        replace(
+            given.unlabeled,
+            weak=torch.randn(N, 1, 16, 24),
+            strong=tuple(torch.randn(N, 1, 16, 24) for _ in range(2)),
+        ),
+    )
+    views = Nets(net).forward(images, spec)
+    assert views.perturbed.logits.shape == (N, C, 16, 24)
+    assert views.perturbed.logits.requires_grad
+    assert not torch.equal(views.perturbed.logits, views.weak.logits)
+    assert set(norms(net)) == {1}  # the decoder has normalized all of them together
+    views.perturbed.logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_perturbed_under_distributed_data_parallel(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        net, given = small("batch").train(), batch()
+        nets = Nets(nn.parallel.DistributedDataParallel(net))
+        for spec in (
+            ViewSpec(strong=2, feature_dropout=0.5),
+            ViewSpec(strong=2, complementary=True),
+            ViewSpec(strong=2),
+        ):
+            views = nets.forward(given, spec)
+            extra = 0.0 if views.perturbed is None else views.perturbed.logits.square().sum()
+            (consistency(views, given.labeled.y) + extra).backward()
+        assert all(parameter.grad is not None for parameter in net.parameters())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def of_two_ranks() -> tuple[Tensor, Tensor]:
+    """The strong features of both ranks, each having a half of six images."""
+    net, given = small().train(), batch()
+    world, rank = distributed.world_size(), distributed.rank()
+    slots = torch.arange(6).chunk(world)[rank]
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(5))[slots]
+    unlabeled = replace(given.unlabeled, weak=images, strong=(images,) * 2, draw=draw_for(0, 3, slots))
+    views = Nets(net).forward(replace(given, unlabeled=unlabeled), ViewSpec(strong=2, complementary=True))
+    return tuple(distributed.gather(one.features) for one in views.strong)
+
+
+def test_the_images_that_stay_whole_are_half_of_those_of_all_ranks(two_ranks) -> None:
+    alone = of_two_ranks()
+    for rank in two_ranks.call(of_two_ranks):
+        for got, want in zip(rank, alone, strict=True):
+            torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_perturbed_is_explained() -> None:
+    given, nets = batch(), Nets(small())
+    with pytest.raises(
+        UsageError, match=r"drops channels of the features, which LogitsOnly cannot do. Use a network of"
+    ):
+        Nets(LogitsOnly()).forward(given, ViewSpec(strong=2, feature_dropout=0.5))
+    with pytest.raises(UsageError, match=r"which LogitsOnly cannot do"):
+        Nets(LogitsOnly()).forward(given, ViewSpec(strong=2, complementary=True))
+    bare = replace(given, unlabeled=replace(given.unlabeled, draw=undrawn))
+    for spec, text in (
+        (ViewSpec(strong=2, feature_dropout=0.5, complementary=True), "Only one is possible"),
+        (ViewSpec(strong=2, feature_dropout=1.0), r"feature_dropout=1.0: expected a share of channels below 1"),
+        (ViewSpec(strong=0, weak=False, feature_dropout=0.5), "unlabeled views, of which it declares none"),
+        (ViewSpec(strong=1, complementary=True), "Complementary features need 2 strong views; the method declares 1"),
+        (ViewSpec(strong=2, pasting=True), "pastes boxes into the last strong view, but the batch says of none"),
+    ):
+        one = replace(given, unlabeled=replace(given.unlabeled, strong=given.unlabeled.strong[: spec.strong]))
+        with pytest.raises(UsageError, match=text):
+            nets.forward(one, spec)
+    with pytest.raises(UsageError, match=r"needs random numbers \(feature dropout\), but the batch holds none"):
+        nets.forward(bare, ViewSpec(strong=2, feature_dropout=0.5))

@@ -52,6 +52,12 @@ def seen(method: Description) -> str:
     if views.strong:
         count = "one strong view" if views.strong == 1 else f"{views.strong} strong views"
         found.append(f"{count} of each unlabelled image")
+    if views.feature_dropout:
+        found.append("its weak view once more, from features with channels dropped")
+    if views.complementary:
+        found.append("complementary halves of the features in the two")
+    if views.pasting:
+        found.append("boxes of labelled and of other images in it, where labels are maps")
     return ", ".join(found)
 
 

@@ -8,24 +8,30 @@ layout "split" (default)
     1. weak views: one forward without gradient. The student stays in training mode, so they are normalised by their own
        statistics, which its running statistics take in; or the teacher, in evaluation mode, which takes in nothing.
     2. labeled, labeled strong and strong views: one forward of the student with gradient.
-    A weak view through which gradient flows joins 2.
+    A weak view through which gradient flows joins 2, that of dropped features included.
 layout "concat"
     labeled, labeled strong, weak and strong views: one forward of the student with gradient, normalised together. It is
     what published results of the classic benchmarks used, at half the speed. Weak views of a teacher go first, as in 1.
 
 In both, a batch without unlabeled images has one forward: labeled and labeled strong. A method that makes a strong view
 from the output of the weak one asks for `weak` first, which is 1 in either layout, and hands it on to `forward`.
+
+Features with channels dropped are made inside 2, and what follows them, a decoder or a head, normalises them together
+with all others. Where the student's weak view is part of 2 for their sake, its plain output is decoded beside them and
+is what makes the pseudo-labels: 1 falls away. Where the pseudo-labels come from 1, of a teacher or asked for first, the
+weak images are part of 2 with their dropped features alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.errors import UsageError, nearest
+from sfumato.models.feature_dropout import FeatureDropout, complementary, dropped_again
 from sfumato.teacher import Ema, unwrapped
 from sfumato.types import Batch, Output, Unlabeled, Views, ViewSpec
 
@@ -78,22 +84,33 @@ class Nets:
         joint = [batch.labeled.x]
         if batch.labeled.strong is not None and spec.labeled_strong:
             joint.append(batch.labeled.strong)
-        joins = unlabeled is not None and weak is None and self._weak_joins(spec)
+        joins, dropped = weak is None and self._weak_joins(spec), spec.feature_dropout > 0
+        perturb = None
+        if unlabeled is not None:
+            if weak is None and not joins:
+                weak = self._weak(unlabeled, spec)
+            start = sum(map(len, joint))
+            if joins or dropped:
+                joint.append(unlabeled.weak)
+            joint.extend(unlabeled.strong)
+            if dropped:
+                perturb = self._dropped(unlabeled, spec, start, again=joins)
+            elif spec.complementary:
+                perturb = self._complementary(unlabeled, start + joins * len(unlabeled.weak))
+        parts = self._together(joint, perturb)
+        labeled, labeled_strong, perturbed = parts.pop(0), None, None
+        if spec.labeled_strong:
+            labeled_strong = parts.pop(0)
         if unlabeled is not None:
             if joins:
-                joint.append(unlabeled.weak)
-            elif weak is None:
-                weak = self._weak(unlabeled, spec)
-            joint.extend(unlabeled.strong)
-        parts = self._together(joint)
-        labeled = parts.pop(0)
-        labeled_strong = parts.pop(0) if spec.labeled_strong else None
-        if joins:
-            weak = parts.pop(0)
-        return Views(labeled, labeled_strong, weak, tuple(parts))
+                weak = parts.pop(0)
+            if dropped:
+                perturbed = parts.pop() if joins else parts.pop(0)
+        return Views(labeled, labeled_strong, weak, tuple(parts), perturbed)
 
     def _weak_joins(self, spec: ViewSpec) -> bool:
-        return spec.weak_gradient or (self.layout == "concat" and spec.teacher == "student")
+        alike = self.layout == "concat" or spec.feature_dropout > 0
+        return spec.weak_gradient or (alike and spec.teacher == "student")
 
     def _weak(self, unlabeled: Unlabeled, spec: ViewSpec) -> Output:
         # The student without its wrapper: there is no gradient to reduce, and no buffers to broadcast twice a step.
@@ -101,12 +118,42 @@ class Nets:
         with torch.no_grad():
             return cast(Output, net(unlabeled.weak))
 
-    def _together(self, images: list[Tensor]) -> list[Output]:
-        """One forward of the student; the output of each part. Concatenation keeps the memory format of its parts."""
+    def _dropped(self, unlabeled: Unlabeled, spec: ViewSpec, start: int, *, again: bool) -> FeatureDropout:
+        """For the weak views, which begin at `start` of the joint forward."""
+        channels = self._channels()
+        rows = torch.arange(start, start + len(unlabeled.weak), device=unlabeled.weak.device)
+        draw = unlabeled.draw("feature dropout", sum(channels))
+        return replace(dropped_again(channels, rows, draw, rate=spec.feature_dropout), again=again)
+
+    def _complementary(self, unlabeled: Unlabeled, start: int) -> FeatureDropout:
+        """For the two strong views, which begin at `start` of the joint forward."""
+        channels, n = self._channels(), len(unlabeled.weak)
+        first = torch.arange(start, start + n, device=unlabeled.weak.device)
+        draw, order = unlabeled.draw("complementary dropout", sum(channels)), unlabeled.draw("stays whole", 1)
+        return complementary(channels, first, first + n, draw, order[:, 0])
+
+    def _channels(self) -> tuple[int, ...]:
+        net = unwrapped(self.student)
+        channels: tuple[int, ...] | None = getattr(net, "tap_channels", None)
+        if channels is None:
+            raise UsageError(
+                f"The method drops channels of the features, which {type(net).__name__} cannot do. Use a network of "
+                "build_model or build_segmenter, or give yours `tap_channels` and forward(x, perturb)."
+            )
+        return channels
+
+    def _together(self, images: list[Tensor], perturb: FeatureDropout | None) -> list[Output]:
+        """One forward of the student; the output of each part. Concatenation keeps the memory format of its parts.
+
+        Outputs that are decoded again are a part behind the others.
+        """
         if len(images) == 1:
             return [self.student(images[0])]
-        out: Output = self.student(torch.cat(images))
+        joint = torch.cat(images)
+        out: Output = self.student(joint) if perturb is None else self.student(joint, perturb)
         sizes = [len(part) for part in images]
+        if perturb is not None and perturb.again:
+            sizes.append(len(perturb.rows))
         logits = torch.split(out.logits, sizes)
         features: tuple[Tensor | None, ...] = (None,) * len(sizes)
         if out.features is not None:
@@ -134,3 +181,16 @@ class Nets:
             )
         if spec.weak and spec.patches and batch.unlabeled is not None and batch.unlabeled.patches is None:
             raise UsageError("The method declares patches of the last strong view, but the batch says of none.")
+        if spec.weak and spec.pasting and batch.unlabeled is not None and batch.unlabeled.pasting is None:
+            raise UsageError("The method pastes boxes into the last strong view, but the batch says of none.")
+        self._check_perturbed(spec)
+
+    def _check_perturbed(self, spec: ViewSpec) -> None:
+        if not 0 <= spec.feature_dropout < 1:
+            raise UsageError(f"feature_dropout={spec.feature_dropout}: expected a share of channels below 1, or 0.")
+        if spec.feature_dropout and spec.complementary:
+            raise UsageError("The method asks for feature_dropout and complementary features. Only one is possible.")
+        if (spec.feature_dropout or spec.complementary) and not spec.weak:
+            raise UsageError("The method drops channels of the features of unlabeled views, of which it declares none.")
+        if spec.complementary and spec.strong != 2:
+            raise UsageError(f"Complementary features need 2 strong views; the method declares {spec.strong}.")

@@ -16,8 +16,9 @@ from sfumato.batches import Part, TrainData
 from sfumato.data import Splits, Table
 from sfumato.evaluate import PARTS, Measured, Scored, evaluate, predict, refuse_broken
 from sfumato.posthoc.temperature import fit_temperature
-from sfumato.types import HeldOut, Labeled, Unlabeled, ViewSpec, unwarped
+from sfumato.types import HeldOut, Labeled, Pasting, Unlabeled, Unmixed, ViewSpec, unwarped
 from sfumato.views import Augment
+from sfumato.views.draws import draw_for
 from sfumato.views.patches import draw_patches
 
 
@@ -81,6 +82,8 @@ class ImageData(TrainData):
             index=index,
             warps=(unwarped,) * spec.strong,  # one class per image: no geometry changes it
             patches=patches,
+            pasting=Pasting(Unmixed(), Unmixed()) if spec.pasting else None,
+            draw=draw_for(self.augment.seed, part.step, slots),
         )
         return views, truth
 

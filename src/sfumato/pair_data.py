@@ -21,6 +21,7 @@ from sfumato.inference import Mode, segment, segment_maps
 from sfumato.posthoc.temperature import fit_temperature
 from sfumato.types import VOID, Labeled, Output, Unlabeled, ViewSpec, Warp, unwarped
 from sfumato.views import DenseAugment
+from sfumato.views.draws import draw_for
 
 RARE = 0.1  # of an even share of the labeled pixels: a class with less is rare
 _SHOWN = 4  # images whose maps are kept for the report, of the test and of the unlabeled ones
@@ -146,6 +147,8 @@ class PairData(TrainData):
             index=index,
             warps=tuple(warps),
             patches=patches,
+            pasting=self.augment.pasting(step=part.step, slots=slots, purpose="pasted") if spec.pasting else None,
+            draw=draw_for(self.augment.seed, part.step, slots),
         )
         return found, truth.masked_fill_(truth == VOID, -1)
 

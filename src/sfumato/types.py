@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sfumato.errors import UsageError
 
 VOID = 255  # the label of a pixel that has none; such pixels are not valid
 
@@ -55,6 +57,56 @@ def unwarped(pseudo: Pseudo) -> Pseudo:
     return pseudo
 
 
+class Mixing(Protocol):
+    """Which parts of N images come from which rows of a bank; without a bank, from which rows of the batch itself."""
+
+    def images(self, x: Tensor, bank: Tensor | None = None) -> Tensor:
+        """The mixed images, (N, channels, *image)."""
+        ...
+
+    def __call__(self, pseudo: Pseudo, bank: Pseudo | None = None) -> Pseudo:
+        """The pseudo-label of the mixed images."""
+        ...
+
+    def only(self, rows: Tensor) -> Mixing:
+        """The same in the images where `rows` (N,) is true, and nothing in the others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unmixed:
+    """The mixing that leaves every image as it is: the one there is, when the label is one class per image."""
+
+    def images(self, x: Tensor, bank: Tensor | None = None) -> Tensor:
+        return x
+
+    def __call__(self, pseudo: Pseudo, bank: Pseudo | None = None) -> Pseudo:
+        return pseudo
+
+    def only(self, rows: Tensor) -> Unmixed:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Pasting:
+    """Boxes that a method may fill from other images. It decides where, and applies them to images and labels."""
+
+    labeled: Mixing  # with labeled images: row i of a bank of N for image i
+    others: Mixing  # with other images of the batch
+
+
+Draw = Callable[[str, int], Tensor]
+"""Uniform numbers (N, count) in [0, 1) from a purpose and a count, a function of seed, step, purpose and sample."""
+
+
+def undrawn(purpose: str, count: int) -> Tensor:
+    """The draw of a batch that was made without one."""
+    raise UsageError(
+        f"The method needs random numbers ({purpose}), but the batch holds none. Give Unlabeled its `draw`, such as "
+        "views.draws.uniform of the run's seed, the step and the places of the samples."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """What n crops show of n images: cut `box` out, resize it to `shape`, pad right and below, flip the whole crop.
@@ -90,6 +142,8 @@ class Unlabeled:
     index: Tensor  # (N,) int64, place in the unlabelled set
     warps: tuple[Warp, ...] = (unwarped,)  # one for each strong view
     patches: Tensor | None = None  # (N, *image) 1 where the last strong view may be masked, when the method asks for it
+    pasting: Pasting | None = None  # boxes for the last strong view, when the method asks for them
+    draw: Draw = undrawn  # for whatever else is random in the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +160,7 @@ class Views:
     labeled_strong: Output | None = None
     weak: Output | None = None
     strong: tuple[Output, ...] = ()
+    perturbed: Output | None = None  # the student's of the weak view, from features with channels dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +174,9 @@ class ViewSpec:
     labeled_strong: bool = False  # a strong view of each labelled sample too
     weak_gradient: bool = False  # gradient flows through the weak view
     teacher: Literal["student", "ema"] = "student"  # which network makes the pseudo-labels
+    pasting: bool = False  # boxes of labeled and of other images, for the method to paste into the last strong view
+    feature_dropout: float = 0.0  # above 0: a further output of the weak view, from features with such a share dropped
+    complementary: bool = False  # the two strong views see complementary halves of the features
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import distributed
-from sfumato.types import Batch, Labeled, Output, Pseudo, Sparse, Unlabeled, ViewSpec, Warp, unwarped
+from sfumato.models.feature_dropout import FeatureDropout, perturbed
+from sfumato.types import (
+    Batch,
+    Labeled,
+    Output,
+    Pasting,
+    Pseudo,
+    Sparse,
+    Unlabeled,
+    Unmixed,
+    ViewSpec,
+    Warp,
+    unwarped,
+)
+from sfumato.views.draws import uniform
 
 SAMPLES = 64  # the unlabelled set
 
@@ -32,15 +46,20 @@ TASKS = (CLASSIFICATION, SEGMENTATION)
 
 class Echo(nn.Module):
     """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts. So are its
-    features.
+    features, dropped all of an image together or none.
     """
+
+    tap_channels = (1,)
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(()))
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> Output:
+    def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
+        if perturb is not None:
+            (mask,) = perturb.masks
+            (x,) = perturbed((x,), (0,), replace(perturb, masks=(mask.expand(-1, x.shape[1]),)))
         logits = x * self.gain
         logits = logits if self.dtype is None else logits.to(self.dtype)
         return Output(logits, logits)
@@ -48,6 +67,8 @@ class Echo(nn.Module):
 
 class Tiny(nn.Module):
     """Images (N, 2, H, W) to a class per pixel by convolutions, or per image by their mean."""
+
+    tap_channels = (8,)
 
     def __init__(self, classes: int, *, dense: bool) -> None:
         super().__init__()
@@ -58,10 +79,23 @@ class Tiny(nn.Module):
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.3, generator=draw)
 
-    def forward(self, x: Tensor) -> Output:
+    def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
         features = self.body(x)
+        if perturb is not None:
+            (features,) = perturbed((features,), (0,), perturb)
         logits = self.head(features)
         return Output(logits, features) if self.dense else Output(logits.mean(dim=(2, 3)), features.mean(dim=(2, 3)))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The draw of a batch whose samples have these places in the global one."""
+
+    seed: int
+    slots: Tensor
+
+    def __call__(self, purpose: str, count: int) -> Tensor:
+        return uniform(self.seed, 0, purpose, self.slots, count)
 
 
 Predicts = Callable[[Tensor], Tensor]
@@ -117,6 +151,8 @@ def logits_batch(
                 index=index.repeat(-(-unlabeled // SAMPLES))[:unlabeled],
                 warps=(unwarped,) * views.strong,
                 patches=_patches((unlabeled, *task.space), draw) if views.patches else None,
+                pasting=Pasting(Unmixed(), Unmixed()) if views.pasting else None,
+                draw=Drawn(seed, torch.arange(unlabeled)),
             ),
         )
     )
@@ -147,6 +183,8 @@ def image_batch(task: Task, views: ViewSpec, *, seed: int = 0, classes: int = 3)
                 index=torch.randperm(SAMPLES, generator=draw)[:18],
                 warps=(unwarped,) * views.strong,
                 patches=_patches((18, *space), draw) if views.patches else None,
+                pasting=Pasting(Unmixed(), Unmixed()) if views.pasting else None,
+                draw=Drawn(seed, torch.arange(18)),
             ),
         )
     )
@@ -178,13 +216,14 @@ def rows(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
             marked.index[labeled],
             None if marked.strong is None else marked.strong[labeled],
         ),
-        Unlabeled(
-            rest.weak[unlabeled],
-            tuple(view[unlabeled] for view in rest.strong),
-            rest.valid[unlabeled],
-            rest.index[unlabeled],
-            rest.warps,
-            None if rest.patches is None else rest.patches[unlabeled],
+        replace(
+            rest,
+            weak=rest.weak[unlabeled],
+            strong=tuple(view[unlabeled] for view in rest.strong),
+            valid=rest.valid[unlabeled],
+            index=rest.index[unlabeled],
+            patches=None if rest.patches is None else rest.patches[unlabeled],
+            draw=replace(rest.draw, slots=rest.draw.slots[unlabeled]),
         ),
     )
 

@@ -28,9 +28,9 @@ class Recorder(Echo):
         super().__init__()
         self.seen = []
 
-    def forward(self, x):
+    def forward(self, x, perturb=None):
         self.seen.append((x, torch.is_grad_enabled()))
-        return super().forward(x)
+        return super().forward(x, perturb)
 
 
 def made(task=SEGMENTATION, layout="split", change=None, **options):
@@ -51,7 +51,11 @@ def expected(p, valid, **options):
 
 def test_the_views_it_declares():
     views = build("csl", Facts(C)).views
-    assert views == ViewSpec(strong=2, uncut=1, patches=True)
+    assert views == ViewSpec(strong=2, uncut=1, patches=True, feature_dropout=0.5)
+    for options in ({"shares": (0.5, 0.5, 0.0)}, {"feature_dropout": 0.0}):
+        whole = build("csl", Facts(C), options)
+        assert whole.views == replace(views, feature_dropout=0.0)
+        assert "feature_dropout" not in made(**options)[3].extras
 
 
 @pytest.mark.parametrize("layout", ["split", "concat"])
@@ -61,8 +65,10 @@ def test_the_weak_view_goes_first_and_once(layout):
     assert torch.equal(weak, batch.unlabeled.weak)
     assert not gradient
     assert joint_gradient
-    assert len(joint) == len(batch.labeled.x) + 2 * len(weak)
-    assert torch.equal(joint[len(batch.labeled.x) :][: len(weak)], batch.unlabeled.strong[0])
+    labeled, dropped, strong, _ = joint.split([len(batch.labeled.x), *[len(weak)] * 3])
+    assert torch.equal(labeled, batch.labeled.x)
+    assert torch.equal(dropped, weak)
+    assert torch.equal(strong, batch.unlabeled.strong[0])
 
 
 @pytest.mark.parametrize("task", [CLASSIFICATION, SEGMENTATION], ids=lambda task: task.name)
@@ -80,7 +86,7 @@ def test_reliable_patches_are_masked(task, polarity):
 
 
 def test_of_an_image_with_one_label_all_drawn_patches_are_masked():
-    method = build("csl", Facts(C))
+    method = build("csl", Facts(C), {"shares": (0.5, 0.5, 0.0)})
     batch = logits_batch(CLASSIFICATION, method.views)
     u = batch.unlabeled
     patches = torch.zeros(len(u.weak), 6, 6)
@@ -117,19 +123,23 @@ def test_the_mask_follows_the_geometry_of_its_view():
 
 
 @pytest.mark.parametrize("task", [CLASSIFICATION, SEGMENTATION], ids=lambda task: task.name)
-def test_both_terms_by_hand(task):
-    _, batch, seen, losses = made(task, shares=(0.25, 0.75), lambda_u=2.0)
+def test_all_terms_by_hand(task):
+    _, batch, seen, losses = made(task, shares=(0.25, 0.35, 0.4), lambda_u=2.0)
     u = batch.unlabeled
     p = probability(u.weak)
     weight = expected(p, u.valid)
     torch.testing.assert_close(losses.pseudo.weight, weight)
     assert torch.equal(losses.pseudo.target, p.argmax(dim=1))
     masked = seen[1][0][-len(u.weak) :]
+    kept = 2.0 * (u.draw("feature dropout", 1) >= 0.5)  # Echo drops an image whole
+    assert 0 < kept.mean() < 2
+    dropped = u.weak * kept.reshape(-1, *[1] * (u.weak.dim() - 1))
     terms = [
         (cross_entropy(view, p.argmax(dim=1), reduction="none") * weight * u.valid).sum() / u.valid.sum()
-        for view in (u.strong[0], masked)
+        for view in (u.strong[0], masked, dropped)
     ]
-    torch.testing.assert_close(losses.unsupervised, 2 * (0.25 * terms[0] + 0.75 * terms[1]))
+    torch.testing.assert_close(losses.unsupervised, 2 * (0.25 * terms[0] + 0.35 * terms[1]))
+    torch.testing.assert_close(losses.extras["feature_dropout"], 2 * 0.4 * terms[2])
     assert losses.supervised > 0
 
 
@@ -160,9 +170,11 @@ def test_the_robust_one_trusts_no_flat_prediction():
 
 def test_wrong_options_and_batches_are_explained():
     with pytest.raises(
-        UsageError, match=r"csl\(shares=\(0.0, 0.0\)\): expected the shares of the strong and the masked term"
+        UsageError, match=r"csl\(shares=\(0.0, 0.0, 0.0\)\): expected three shares, of the strong, masked and dropped"
     ):
-        build("csl", Facts(C), {"shares": (0.0, 0.0)})
+        build("csl", Facts(C), {"shares": (0.0, 0.0, 0.0)})
+    with pytest.raises(UsageError, match=r"csl\(feature_dropout=1.0\): expected a share of the channels, 0 or more"):
+        build("csl", Facts(C), {"feature_dropout": 1.0})
     with pytest.raises(UsageError, match=r"csl.split='abs': input should be 'absV', 'pc1' or 'fixed'"):
         build("csl", Facts(C), {"split": "abs"})
     method = build("csl", Facts(C))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sfumato.errors import UsageError
-from sfumato.models import Classifier, build_model, model_names
+from sfumato.models import Classifier, FeatureDropout, build_model, complementary, model_names
 
 
 def small(**options: object) -> Classifier:
@@ -124,3 +124,28 @@ def test_names() -> None:
         build_model("resnet18s", num_classes=2, image_size=32)
     with pytest.raises(UsageError, match=r"Unknown model 'qqqq'. Known: small, wrn_28_2, and every name that timm"):
         build_model("qqqq", num_classes=2, image_size=32)
+
+
+def test_the_features_before_the_head_are_dropped() -> None:
+    model, x = small().eval(), torch.randn(5, 1, 16, 16)
+    plain = model(x)
+    assert model.tap_channels == (64,)
+    rows, mask = torch.tensor([4, 2]), 2.0 * (torch.rand(2, 64) < 0.5)
+    again = model(x, FeatureDropout(rows, (mask,), again=True))
+    torch.testing.assert_close(again.logits[:5], plain.logits)
+    torch.testing.assert_close(again.features[5:], plain.features[rows] * mask)
+    torch.testing.assert_close(again.logits[5:], model.head(plain.features[rows] * mask))
+    pair = complementary((64,), torch.tensor([0]), torch.tensor([3]), torch.rand(1, 64), torch.rand(1))
+    halves = model(torch.cat([x[:3], x[:2]]), pair)  # the fourth image is the first
+    torch.testing.assert_close(halves.features[0] + halves.features[3], 2 * plain.features[0])
+    torch.testing.assert_close(halves.logits[[1, 2, 4]], plain.logits[[1, 2, 1]])
+
+
+def test_a_frozen_backbone_is_perturbed_behind_it() -> None:
+    model = small(frozen=True, dropout=0.5).train()
+    x, mask = torch.randn(3, 1, 16, 16), torch.ones(3, 64)
+    out = model(x, FeatureDropout(torch.arange(3), (mask,), again=True))
+    assert torch.equal(out.features[:3], out.features[3:])
+    out.logits.sum().backward()
+    assert model.head.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())

@@ -5,9 +5,11 @@ from sfumato.errors import UsageError
 from sfumato.rules import (
     ClassCurriculum,
     ClassRebalance,
+    Coverage,
     DistributionAlignment,
     EntropyGate,
     EntropyLimit,
+    FeaturePerturbation,
     FixedThreshold,
     PrototypeAttraction,
     RelativeThreshold,
@@ -18,10 +20,18 @@ from sfumato.rules import (
     TopK,
     TruncatedGaussian,
 )
+from sfumato.types import Output, Views
 
 WRONG = {
     "FixedThreshold(threshold=95): expected a probability between 0 and 1": lambda: FixedThreshold(95),
     "RelativeThreshold(threshold=-1): expected a probability": lambda: RelativeThreshold(-1),
+    "Coverage(threshold=97): expected a probability": lambda: Coverage(97),
+    "FeaturePerturbation(normalize='vaild'): expected one of valid, selected, all, weight_sum. Did you mean 'valid'?": (
+        lambda: FeaturePerturbation(normalize="vaild")
+    ),
+    "FeaturePerturbation needs the perturbed output: ViewSpec(feature_dropout=0.5).": (
+        lambda: FeaturePerturbation()(Views(Output(torch.zeros(1, 2))), None, None)
+    ),
     "ClassCurriculum(threshold=2): expected a probability": lambda: ClassCurriculum(3, 5, threshold=2),
     "ClassCurriculum(num_unlabeled=0): expected the size of the unlabeled set": lambda: ClassCurriculum(3, 0),
     "Sharpened(temperature=0): expected a number above 0": lambda: Sharpened(0),

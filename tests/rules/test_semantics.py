@@ -11,6 +11,7 @@ from sfumato.rules import (
     ClassCurriculum,
     ClassRebalance,
     Constant,
+    Coverage,
     DistributionAlignment,
     EntropyGate,
     EntropyLimit,
@@ -52,6 +53,14 @@ def test_entropy_weights():
     torch.testing.assert_close(OneMinusEntropy()(p), 1 - e)
     torch.testing.assert_close(OneSidedBell()(p), torch.where(e <= 0.5, 1.0, 4 * e * (1 - e)))
     assert torch.equal(All()(p), torch.ones(32))
+
+
+def test_coverage_is_one_number_of_the_valid():
+    p = probability(torch.tensor([[9.0, 0.0], [0.5, 0.0], [0.0, 8.0], [7.0, 0.0]]))
+    rule = Coverage(0.97)
+    assert learn(rule, p, torch.tensor([1.0, 1.0, 1.0, 0.0])).tolist() == pytest.approx([2 / 3] * 4)
+    assert learn(rule, p, torch.zeros(4)).tolist() == [0.0] * 4
+    assert learn(rule, p[1:2]).tolist() == [0.0]
 
 
 def test_the_limit_of_entropy_does_not_move():

@@ -154,6 +154,16 @@ def test_classmix_draws_every_class_equally_often():
     assert torch.allclose(shares, torch.full((4,), 0.5), atol=0.04)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_only_some_images_are_mixed(form):
+    before = pseudo(form)
+    mixing = from_boxes(some_boxes(), (HEIGHT, WIDTH))
+    some = mixing.only(torch.tensor([True, False, True, False]))
+    for old, all_mixed, mixed in zip(planes(before), planes(mixing(before)), planes(some(before)), strict=True):
+        assert torch.equal(mixed[::2], all_mixed[::2])
+        assert torch.equal(mixed[1::2], old[1::2])
+
+
 def test_a_mixing_is_a_warp():
     mixing = CutMix(torch.tensor([1, 0]), torch.ones(2, HEIGHT, WIDTH, dtype=torch.bool))
     both = pseudo("hard", 2)

@@ -196,6 +196,21 @@ def test_boxes_of_a_batch_are_those_of_its_slots():
     assert not torch.equal(whole.region, other.region)
 
 
+def test_labeled_boxes_are_pasted_row_by_row():
+    """A fifth of the image on average; other boxes have other places; any part of the batch has its own again."""
+    slots = torch.arange(400)
+    pasting = made("augseg").pasting(step=0, slots=slots, purpose="pasted")
+    assert torch.equal(pasting.labeled.partner, slots)
+    assert float(pasting.labeled.region.float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert float(pasting.others.region.float().mean()) == pytest.approx(0.5, abs=0.03)
+    part = made("augseg").pasting(step=0, slots=slots[8:16], purpose="pasted")
+    assert torch.equal(part.labeled.region, pasting.labeled.region[8:16])
+    assert torch.equal(part.others.region, pasting.others.region[8:16])
+    alone = made("augseg").pasting(step=0, slots=slots[:1], purpose="pasted")
+    assert torch.equal(alone.labeled.region, pasting.labeled.region[:1])
+    assert not alone.others.region.any()
+
+
 def test_one_image_is_never_mixed():
     for step in range(20):
         assert not made().cutmix(step=step, slots=torch.tensor([step]), purpose="p").region.any()

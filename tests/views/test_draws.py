@@ -6,6 +6,7 @@ import torch
 from scipy.stats import chisquare, kstest
 
 from sfumato.views import uniform
+from sfumato.views.draws import draw_for
 
 SLOTS = torch.arange(20_000)
 
@@ -79,6 +80,18 @@ def test_a_number_depends_on_its_own_slot_alone():
     assert torch.equal(whole[4:], uniform(3, 4, "strong", torch.arange(4, 8), 7))
     assert torch.equal(whole[[5, 2]], uniform(3, 4, "strong", torch.tensor([5, 2]), 7))
     assert torch.equal(whole[:, :3], uniform(3, 4, "strong", torch.arange(8), 3))
+
+
+def test_what_a_method_draws_is_its_own():
+    draw = draw_for(3, 4, torch.arange(8))
+    assert torch.equal(draw("strong", 5)[2:6], draw_for(3, 4, torch.arange(2, 6))("strong", 5))
+    assert torch.equal(draw("strong", 5)[:, :2], draw("strong", 2))
+    for other in (
+        uniform(3, 4, "strong", torch.arange(8), 5),
+        draw("weak", 5),
+        draw_for(3, 5, torch.arange(8))("strong", 5),
+    ):
+        assert not torch.isin(other, draw("strong", 5)).any()
 
 
 def test_large_slots_and_steps():

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from sfumato.errors import UsageError, nearest, nearest_quoted
+from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.csl import csl, csl_robust
@@ -18,10 +19,13 @@ from sfumato.methods.farcluss import farcluss
 from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
 from sfumato.methods.freematch import freematch
+from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
 from sfumato.methods.pseudo_label import pseudo_label
 from sfumato.methods.softmatch import softmatch
 from sfumato.methods.supervised import supervised, supervised_strong
 from sfumato.methods.uncertainty_weighted import uncertainty_weighted, uncertainty_weighted_flat
+from sfumato.methods.unimatch import unimatch
+from sfumato.methods.unimatch_v2 import unimatch_v2
 from sfumato.types import ViewSpec
 
 __all__ = ["METHODS", "Consistency", "Entry", "Facts", "Method", "build", "describe", "options"]
@@ -46,18 +50,23 @@ class Entry:
 
 
 METHODS: Mapping[str, Entry] = {
+    "augseg": Entry(augseg, "Zhao et al. 2023, AugSeg", "as released"),
     "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
     "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
+    "cutmix_seg": Entry(cutmix_seg, "French et al. 2020, CutMix-Seg", "as released"),
     "farcluss": Entry(farcluss, "FARCLUSS (seed paper)", "eq. 2-11"),
     "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
+    "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
     "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
     "supervised": Entry(supervised, "labels only, weak views", "cross-entropy"),
     "supervised_strong": Entry(supervised_strong, "labels only, weak and strong views", "cross-entropy"),
     "uncertainty_weighted": Entry(uncertainty_weighted, "Uncertainty-weighted SSL (seed paper)", "eq. 1-8"),
     "uncertainty_weighted_flat": Entry(uncertainty_weighted_flat, "Uncertainty-weighted SSL, w = 1", "eq. 1-6, 8"),
+    "unimatch": Entry(unimatch, "Yang et al. 2023, UniMatch", "section 3, as released"),
+    "unimatch_v2": Entry(unimatch_v2, "Yang et al. 2025, UniMatch V2", "section 3, as released"),
 }
 
 

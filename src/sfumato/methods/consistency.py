@@ -26,6 +26,7 @@ class Consistency(Method):
         extra: a further loss.
         normalize: what divides the sum of weight times charge: "valid" entries, "selected" ones, which are those with
             a weight, "all" of them, ignored ones too, or the "weight_sum".
+        scale: of the whole loss, that of the labels too.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Consistency(Method):
         views: ViewSpec | None = None,
         extra: Extra | None = None,
         normalize: str = "valid",
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         check_choice("Consistency", "normalize", normalize, DIVISORS)
@@ -50,10 +52,11 @@ class Consistency(Method):
         self.views = views or ViewSpec()
         self.extra = extra
         self.normalize = normalize
+        self.scale = scale
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
-        supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        supervised = self.scale * supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
         u = batch.unlabeled
         if u is None or out.weak is None:
             return Losses(supervised, torch.zeros_like(supervised))
@@ -75,5 +78,5 @@ class Consistency(Method):
         extras = {}
         if self.extra is not None:
             self.extra.observe(p, u.valid, seen)
-            extras[self.extra.name] = self.extra(out, u, pseudo)
-        return Losses(supervised, self.lambda_u(progress) * unsupervised, extras, pseudo)
+            extras[self.extra.name] = self.scale * self.extra(out, u, pseudo)
+        return Losses(supervised, self.scale * self.lambda_u(progress) * unsupervised, extras, pseudo)

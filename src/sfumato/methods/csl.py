@@ -5,7 +5,8 @@ With p the student's prediction on the weak view, and h = (confidence, dispersio
     the predictions of an image are split in two by the singular vectors of all its h                      (eq. 7-9)
     weight 1 at the good side of the reliable part's mean h, a Gaussian of the distance from it elsewhere  (eq. 10-11)
     masked view: 0 where a patch is drawn and the prediction is reliable, which has weight 1               (eq. 12-13)
-    L = L_x + lambda_u (0.5 mean w CE(strong, argmax p) + 0.5 mean w CE(masked, argmax p))                    (eq. 15)
+    dropped view: the weak one from features with half of the channels dropped                         (as released)
+    L = L_x + lambda_u (0.25 L_strong + 0.25 L_masked + 0.5 L_dropped),  each mean w CE(view, argmax p)       (eq. 15)
 
 Images with one prediction each form one set, the batch. Of such an image either nothing is masked or, when its
 prediction is reliable, every patch that was drawn.
@@ -16,9 +17,9 @@ of low confidence in early on. Eq. 10 is exp(-z^2 / 8), the pseudocode's kernel 
 the reliable patches drawn, `polarity="literal_eq13"`; all else masks them. `split="pc1"` is what the split is meant to
 be, and tells confident from doubtful predictions, which the printed one does not: it cuts dispersion / confidence.
 
-Left out: the authors' term of dropped feature channels, half of their unlabelled loss, since it needs a forward from
-perturbed features; the other terms keep their proportion. The loss is not halved as theirs, which is a matter of the
-learning rate. Views of images with one label each draw the same colors for the masked view as for the strong one.
+Eq. 15 has the first two terms, half each: `shares=(0.5, 0.5, 0)`. The third is half of the authors' unlabelled loss.
+The loss is not halved as theirs, which is a matter of the learning rate. Views of images with one label each draw the
+same colors for the masked view as for the strong one.
 """
 
 from __future__ import annotations
@@ -36,20 +37,23 @@ from sfumato.functional.probability import probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.functional.spectral import Floor, Keep
 from sfumato.methods.base import Method, Networks, supervised_loss
-from sfumato.rules import Hard, Spectral
+from sfumato.rules import FeaturePerturbation, Hard, Spectral
+from sfumato.rules.perturbation import checked_rate
 from sfumato.rules.spectral import Features, Kernel, Split
 from sfumato.types import Batch, Context, Losses, Progress, Pseudo, Unlabeled, ViewSpec
 
 Polarity = Literal["mask_reliable", "literal_eq13"]
+Shares = tuple[float, float, float]
 
 
 class CSL(Method):
-    """A strong view that may be cut and mixed, and a view of which trusted patches are masked.
+    """A strong view that may be cut and mixed, one of which trusted patches are masked, and one from dropped features.
 
     Args:
         weigh: the split and its weights; a weight of 1 is reliable.
-        shares: of the strong and of the masked term.
-        lambda_u: weight of both.
+        shares: of the strong, the masked and the dropped term; features are dropped only if the last is above 0.
+        feature_dropout: share of the channels to drop.
+        lambda_u: weight of all three.
         polarity: whether drawn reliable patches are masked or, as printed, all but them.
         normalize: as in `Consistency`.
         labeled_strong: train on strong views of the labelled images too.
@@ -59,7 +63,8 @@ class CSL(Method):
         self,
         weigh: Spectral,
         *,
-        shares: tuple[float, float],
+        shares: Shares,
+        feature_dropout: float,
         lambda_u: float,
         polarity: Polarity,
         normalize: str,
@@ -70,11 +75,13 @@ class CSL(Method):
         check_choice("csl", "normalize", normalize, DIVISORS)
         if min(shares) < 0 or not sum(shares) > 0:
             raise UsageError(
-                f"csl(shares={shares}): expected the shares of the strong and the masked term, not below 0."
+                f"csl(shares={shares}): expected three shares, of the strong, masked and dropped term, not below 0."
             )
         self.weigh, self.target = weigh, Hard()
         self.shares, self.lambda_u, self.polarity, self.normalize = shares, lambda_u, polarity, normalize
-        self.views = ViewSpec(strong=2, uncut=1, patches=True, labeled_strong=labeled_strong)
+        rate = checked_rate("csl", feature_dropout) if shares[2] else 0.0
+        self.dropped = FeaturePerturbation(weight=lambda_u * shares[2], normalize=normalize) if rate else None
+        self.views = ViewSpec(strong=2, uncut=1, patches=True, labeled_strong=labeled_strong, feature_dropout=rate)
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         u = batch.unlabeled
@@ -93,12 +100,13 @@ class CSL(Method):
 
         supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
         unsupervised = torch.zeros_like(supervised)
-        for view, warp, share in zip(out.strong, u.warps, self.shares, strict=True):
+        for view, warp, share in zip(out.strong, u.warps, self.shares[:2], strict=True):
             warped = warp(pseudo)
             charge = cross_entropy(view.logits, warped.target)
             loss = weighted_mean(charge, warped.weight, over=warped.valid, normalize=self.normalize)
             unsupervised = unsupervised + share * loss
-        return Losses(supervised, self.lambda_u * unsupervised, pseudo=pseudo)
+        extras = {} if self.dropped is None else {self.dropped.name: self.dropped(out, u, pseudo)}
+        return Losses(supervised, self.lambda_u * unsupervised, extras, pseudo)
 
     def _masked(self, u: Unlabeled, pseudo: Pseudo) -> Tensor:
         """The last strong view, 0 (the mean color) where it is masked."""
@@ -128,7 +136,8 @@ def csl(
     conf_floor: float = 0.0,
     polarity: Polarity = "mask_reliable",
     normalize: Literal["valid", "selected", "all", "weight_sum"] = "valid",
-    shares: tuple[float, float] = (0.5, 0.5),
+    shares: Shares = (0.25, 0.25, 0.5),
+    feature_dropout: float = 0.5,
     lambda_u: float = 1.0,
     labeled_strong: bool = False,
 ) -> CSL:
@@ -144,7 +153,8 @@ def csl(
         conf_floor: no weight below this confidence.
         polarity: mask the reliable patches that are drawn or, as printed, all but them.
         normalize: what divides each term: valid predictions, selected ones, all, or the sum of the weights.
-        shares: of the strong and of the masked term.
+        shares: of the strong, the masked and the dropped term; a last one of 0 leaves features whole.
+        feature_dropout: share of the channels to drop; 0 leaves the dropped term out.
         lambda_u: weight of the unlabelled loss.
         labeled_strong: train on strong views of the labelled images too.
     """
@@ -152,6 +162,7 @@ def csl(
     return CSL(
         weigh,
         shares=shares,
+        feature_dropout=feature_dropout,
         lambda_u=lambda_u,
         polarity=polarity,
         normalize=normalize,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from sfumato.models.feature_dropout import FeatureDropout, perturbed
 from sfumato.models.groups import parameter_groups
 from sfumato.types import Output
 
@@ -55,9 +56,19 @@ class Classifier(nn.Module):
     def num_classes(self) -> int:
         return self.head.out_features
 
-    def forward(self, x: Tensor) -> Output:
-        """Images (N, channels, H, W), normalised, to logits (N, C) and features (N, D), the latter before dropout."""
-        features = self.backbone(x)
+    @property
+    def tap_channels(self) -> tuple[int, ...]:
+        """Channels of the features that `FeatureDropout` acts on: those of the head."""
+        return (self.num_features,)
+
+    def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
+        """Images (N, channels, H, W), normalised, to logits (N, C) and features (N, D), the latter before dropout.
+
+        With a `perturb` that takes K images again, the first axis of both is N + K long.
+        """
+        features: Tensor = self.backbone(x)
+        if perturb is not None:
+            (features,) = perturbed((features,), (0,), perturb)
         return Output(self.head(self.dropout(features)), features)
 
     def train(self, mode: bool = True) -> Classifier:

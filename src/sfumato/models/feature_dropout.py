@@ -1,4 +1,4 @@
-"""Whole channels of an encoder's maps set to zero, for chosen images: a perturbation no augmentation of pixels gives.
+"""Whole channels of a net's features set to zero, for chosen images: a perturbation no augmentation of pixels gives.
 
 Nothing is drawn here. The caller passes uniform numbers, so that the masks are a function of seed and step.
 """
@@ -11,20 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfumato.distributed import gather_batch
 from sfumato.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureDropout:
-    """Factors on the channels of the maps that the decoder takes, for K images of a batch.
+    """Factors on the channels of what a decoder or head takes, for K images of a batch.
 
-    With `again` the decoder sees these images twice, plain and perturbed, in one pass: K outputs follow those of the
-    batch. Otherwise the perturbed maps take the place of the plain ones. The mean of every factor is 1, so that a net
+    With `again` it sees these images twice, plain and perturbed, in one pass: K outputs follow those of the batch.
+    Otherwise the perturbed features take the place of the plain ones. The mean of every factor is 1, so that a net
     evaluated without perturbation sees the scale it was trained with.
     """
 
     rows: Tensor  # (K,) int64, places in the batch
-    masks: tuple[Tensor, ...]  # (K, channels) for each map, in the order of `Segmenter.tap_channels`
+    masks: tuple[Tensor, ...]  # (K, channels) for each map, in the order of the net's `tap_channels`
     again: bool
 
 
@@ -34,7 +35,7 @@ def dropped_again(channels: Sequence[int], rows: Tensor, uniform: Tensor, *, rat
     The feature perturbation of UniMatch (Yang et al. 2023, arXiv:2208.09910, section 3.2), there with rate 0.5.
 
     Args:
-        channels: of each map, `Segmenter.tap_channels`.
+        channels: of each map, the net's `tap_channels`.
         rows: (K,) int64, the images to decode again.
         uniform: (K, sum of channels) in [0, 1).
         rate: 0 <= rate < 1.
@@ -52,12 +53,12 @@ def complementary(
 ) -> FeatureDropout:
     """Two views of G images see complementary halves of the channels: factors m and 2 - m, each 0 or 2.
 
-    For floor(G/2) of the images, those lowest in `order`, both factors are 1. From UniMatch V2 (Yang et al. 2025,
-    arXiv:2410.10777, section 3.3). Maps of one width, as those of a transformer, share their mask; maps of several
-    widths have no channels in common, and each draws its own.
+    For half of the images of all ranks, rounded down, those lowest in `order`, both factors are 1. From UniMatch V2
+    (Yang et al. 2025, arXiv:2410.10777, section 3.3). Maps of one width, as those of a transformer, share their mask;
+    maps of several widths have no channels in common, and each draws its own.
 
     Args:
-        channels: of each map, `Segmenter.tap_channels`.
+        channels: of each map, the net's `tap_channels`.
         first: (G,) int64, places in the batch of the first view of each image.
         second: (G,) int64, those of its second view.
         uniform: (G, sum of channels) in [0, 1).
@@ -66,7 +67,9 @@ def complementary(
     """
     _check(channels, uniform, len(first))
     m = 2.0 * (uniform >= 0.5)
-    whole = order.argsort().argsort() < len(order) // 2  # the rank of each image
+    everywhere = gather_batch(order)
+    lower = (everywhere < order[:, None]).sum(dim=1)
+    whole = lower < len(everywhere) // 2
     m = torch.where(whole[:, None], torch.ones_like(m), m)
     both = torch.cat([m, 2.0 - m])
     masks = torch.split(both, list(channels), dim=1)
@@ -93,7 +96,7 @@ def perturbed(features: tuple[Tensor, ...], taps: Sequence[int], dropout: Featur
 
 
 def _over_space(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.to(x.dtype)[:, :, None, None]
+    return mask.to(x.dtype).reshape(*mask.shape, *(1,) * (x.dim() - 2))
 
 
 def _check(channels: Sequence[int], uniform: Tensor, images: int) -> None:
@@ -101,5 +104,5 @@ def _check(channels: Sequence[int], uniform: Tensor, images: int) -> None:
     if tuple(uniform.shape) != expected:
         raise UsageError(
             f"uniform has shape {tuple(uniform.shape)}, expected {expected}: a number for each image and each channel "
-            "of the maps that the decoder takes (Segmenter.tap_channels)."
+            "of the features (the net's tap_channels)."
         )

@@ -1,13 +1,20 @@
 """Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
 
 from sfumato.rules.base import Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.perturbation import FeaturePerturbation
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen
 from sfumato.rules.schedule import Constant, Ramp, Schedule
 from sfumato.rules.spectral import Spectral
 from sfumato.rules.target import Hard, Sharpened, Soft, TopK
-from sfumato.rules.threshold import ClassCurriculum, FixedThreshold, RelativeThreshold, SelfAdaptiveThreshold
+from sfumato.rules.threshold import (
+    ClassCurriculum,
+    Coverage,
+    FixedThreshold,
+    RelativeThreshold,
+    SelfAdaptiveThreshold,
+)
 from sfumato.rules.weigh import (
     Aligned,
     All,
@@ -27,10 +34,12 @@ __all__ = [
     "ClassCurriculum",
     "ClassRebalance",
     "Constant",
+    "Coverage",
     "DistributionAlignment",
     "EntropyGate",
     "EntropyLimit",
     "Extra",
+    "FeaturePerturbation",
     "FixedThreshold",
     "Hard",
     "MeanNormalized",

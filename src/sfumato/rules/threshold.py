@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfumato.distributed import gather_batch
+from sfumato.distributed import gather_batch, mean_over_ranks, world_size
 from sfumato.errors import UsageError, check_choice
 from sfumato.functional.probability import class_sums, confidence, probability
 from sfumato.functional.weigh import above, curriculum_threshold, self_adaptive_threshold
@@ -30,6 +30,29 @@ class FixedThreshold(Weigher):
 
     def forward(self, p: Tensor) -> Tensor:
         return above(p, self.threshold)
+
+
+class Coverage(Weigher):
+    """One number for all: the share of the valid predictions whose confidence reaches tau.
+
+    French et al. 2020 (arXiv:1906.01916), section 4: the loss grows with how much of the batch the teacher is sure of,
+    and doubtful pixels take part. The share is of the batch of all ranks observed last.
+    """
+
+    share: Tensor
+
+    def __init__(self, threshold: float = 0.97) -> None:
+        super().__init__()
+        self.threshold = checked_threshold("Coverage", threshold)
+        self.register_buffer("share", torch.zeros(()))
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        sure = (above(p, self.threshold) * valid).sum()
+        count = mean_over_ranks(torch.stack((sure, valid.sum().to(sure.dtype))))
+        self.share.copy_(count[0] / count[1].clamp_min(1.0 / world_size()))
+
+    def forward(self, p: Tensor) -> Tensor:
+        return torch.ones_like(p[:, 0]) * self.share
 
 
 class RelativeThreshold(Weigher):

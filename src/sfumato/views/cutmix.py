@@ -47,6 +47,10 @@ class CutMix:
         """Mixed maps without channels, (N, H, W) of any dtype."""
         return self._mixed(self.region, x, bank)
 
+    def only(self, rows: Tensor) -> CutMix:
+        """The same in the images where `rows` (N,) is true; the others keep all their pixels."""
+        return CutMix(self.partner, self.region & rows[:, None, None])
+
     def _target(self, target: Target, bank: Target) -> Target:
         if isinstance(target, Sparse):
             assert isinstance(bank, Sparse)

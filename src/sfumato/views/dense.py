@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato.errors import UsageError
-from sfumato.types import Pseudo, Windows
+from sfumato.types import Pasting, Pseudo, Windows
 from sfumato.views import cutmix, dense_color, dense_presets, pixels, windows
 from sfumato.views.boxes import draw_boxes
 from sfumato.views.cutmix import CutMix
@@ -107,12 +107,21 @@ class DenseAugment:
         boxes = draw_boxes(self.preset.boxes, self.crop, **place, slots=slots, purpose=f"{purpose} boxes")
         return cutmix.from_boxes(boxes, self.crop)
 
+    def pasting(self, *, step: int, slots: Tensor, purpose: str) -> Pasting:
+        """Boxes of labeled images, row i of the bank for image i, and boxes of other images of the batch."""
+        place = {"seed": self.seed, "step": step}
+        boxes = draw_boxes(
+            self.preset.labeled_boxes, self.crop, **place, slots=slots, purpose=f"{purpose} labeled boxes"
+        )
+        rows = torch.arange(len(slots), device=slots.device)
+        others = self.cutmix(step=step, slots=slots, purpose=purpose)
+        return Pasting(cutmix.from_boxes(boxes, self.crop, rows), others)
+
     def classmix(self, pseudo: Pseudo, *, num_classes: int, step: int, slots: Tensor, purpose: str) -> CutMix:
         """The mixing by half of the partner's classes, of the images that the preset's boxes would mix at all."""
         draw = uniform(self.seed, step, f"{purpose} classes", slots, 1 + num_classes)
         mixing = cutmix.classmix(pseudo, draw[:, 1:])
-        mixes = draw[:, 0] < self.preset.boxes.probability
-        return CutMix(mixing.partner, mixing.region & mixes[:, None, None])
+        return mixing.only(draw[:, 0] < self.preset.boxes.probability)
 
     def _recipe(self, colors: dense_presets.Colors, step: int, slots: Tensor, purpose: str) -> Recipe:
         draw = uniform(self.seed, step, f"{purpose} colors", slots, dense_color.draws(colors))

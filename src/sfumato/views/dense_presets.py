@@ -132,6 +132,7 @@ class DensePreset:
         flip: probability of a horizontal flip.
         colors: of strong views.
         boxes: of CutMix.
+        labeled_boxes: of labeled images in unlabeled ones, for methods that paste them.
         patches: of the masked view.
     """
 
@@ -140,6 +141,7 @@ class DensePreset:
     flip: float = 0.5
     colors: Colors = field(default=Colors())
     boxes: Boxes = field(default=Boxes())
+    labeled_boxes: Boxes = field(default=Boxes(probability=1.0, area=(0.0, 1.0), beta=(2, 8), shape="image"))
     patches: Patches = field(default=Patches())
 
     def __post_init__(self) -> None:
@@ -183,7 +185,8 @@ DENSE_PRESETS: dict[str, DensePreset] = {
     "unimatch": _UNIMATCH,
     # CSL's are UniMatch's, with the masked view of `Patches`.
     "csl": _UNIMATCH,
-    # AugSeg's on VOC: 1 to 3 of eleven operations, boxes of Beta(4, 4) area with the sides of the image.
+    # AugSeg's on VOC: 1 to 3 of eleven operations, boxes of Beta(4, 4) area with the sides of the image. Its labeled
+    # boxes, which all presets have, are of Beta(2, 8) area: the released code draws the area left over, Beta(8, 2).
     "augseg": DensePreset(
         base=500, colors=_AUGSEG, boxes=Boxes(probability=1.0, area=(0.0, 1.0), beta=(4, 4), shape="image")
     ),

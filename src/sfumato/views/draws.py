@@ -11,6 +11,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from sfumato.types import Draw
+
 _MASK = 2**64 - 1
 
 
@@ -56,3 +58,12 @@ def uniform(seed: int, step: int, purpose: str, slots: Tensor, count: int) -> Te
     places = torch.arange(1, count + 1, device=slots.device) * _GOLDEN
     bits = _mix(state[:, None] + places)
     return _shifted(bits, 40).float() * 2.0**-24  # the 24 best bits: all that float32 holds
+
+
+def draw_for(seed: int, step: int, slots: Tensor) -> Draw:
+    """The draw of a batch, for what the views do not draw; no purpose of theirs meets one of its."""
+
+    def draw(purpose: str, count: int) -> Tensor:
+        return uniform(seed, step, f"method {purpose}", slots, count)
+
+    return draw
