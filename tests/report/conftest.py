@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sfumato.report import write_report
-from tests.report import fake_run
+from sfumato.report.pictures import Images
+from tests.report import fake_masks, fake_run
 
 ODD = ["<b>bold</b>", "$x_1$ & co", 'say "hi"', "ünï çødé", "a/b", "c", "d", "e", "f", "https://example.org/x"]
 
@@ -20,8 +21,8 @@ class Page:
     text: str
 
 
-def page(folder: Path) -> Page:
-    path = write_report(folder, images=fake_run.images)
+def page(folder: Path, images: Images | None = fake_run.images) -> Page:
+    path = write_report(folder, images=images)
     return Page(folder, path, path.read_text(encoding="utf-8"))
 
 
@@ -29,6 +30,12 @@ def page(folder: Path) -> Page:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Page:
     """A method with its baseline and a verdict."""
     return page(fake_run.write_pair(tmp_path_factory.mktemp("runs") / "pair"))
+
+
+@pytest.fixture(scope="session")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A method with its baseline and a verdict, of images with masks."""
+    return page(fake_masks.write_pair(tmp_path_factory.mktemp("runs") / "masks", "csl"), None)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def figures(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature:
     return {key: float(value) for key, value in named.items()}
 
 
-def _telemetry(fake: Fake, names: Sequence[str], share: float, rng: np.random.Generator) -> dict[str, float | None]:
+def telemetry(fake: Fake, names: Sequence[str], share: float, rng: np.random.Generator) -> dict[str, float | None]:
     """Coverage and precision at `share` of the training, by class; a class without pseudo-labels has null."""
     if fake.coverage is None:
         return {}
@@ -104,7 +104,7 @@ def write_run(
             "train/lr": 0.03 * float(np.cos(7 * np.pi * share / 16)),
             "perf/images_per_s": float(2600 + 90 * rng.normal()),
         }
-        lines.append(entry | _telemetry(fake, classes, share, rng))
+        lines.append(entry | telemetry(fake, classes, share, rng))
         if step % 100 == 0:
             reached = fake.accuracy - 0.5 * np.exp(-6 * share) + 0.008 * rng.normal()
             if fake.collapse_at is not None and step > fake.collapse_at:
@@ -133,11 +133,11 @@ def write_run(
         "collapse": None if fake.collapse_at is None else {"step": fake.collapse_at, "reason": reason},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    _write_surroundings(folder, fake, seed, classes, steps)
+    write_surroundings(folder, fake, seed, classes, steps)
     return folder
 
 
-def _write_surroundings(folder: Path, fake: Fake, seed: int, classes: Sequence[str], steps: int) -> None:
+def write_surroundings(folder: Path, fake: Fake, seed: int, classes: Sequence[str], steps: int) -> None:
     splits = {
         "labeled": list(range(4 * len(classes))),
         "unlabeled": list(range(3800)),

@@ -58,7 +58,7 @@ class Reader(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.text))
 
 
-@pytest.fixture(params=["pair", "demo", "odd", "many"])
+@pytest.fixture(params=["pair", "demo", "odd", "many", "masks"])
 def any_page(request: pytest.FixtureRequest) -> Page:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,43 @@ def test_gallery_is_sorted_as_it_says() -> None:
     assert all(wrong[one.row] for one in mistakes)
     entropy = -(p * np.log(p)).sum(1)
     assert [one.row for one in summary.uncertain(run(held=held), 3)] == list(np.argsort(-entropy)[:3])
+
+
+def test_plane_is_confidence_and_variance_of_the_losers() -> None:
+    seeds = [predictions(n=50, seed=0), predictions(n=30, seed=1)]
+    found = summary.plane(seeds)
+    assert found is not None
+    logits = np.concatenate([one.logits for one in seeds]).astype(np.float64)
+    labels = np.concatenate([one.labels for one in seeds])
+    for n, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        p = np.exp(row) / np.exp(row).sum()
+        losers = np.delete(p, p.argmax())
+        assert found.confidence[n] == pytest.approx(p.max(), abs=1e-6)
+        assert found.dispersion[n] == pytest.approx(losers.var(), abs=1e-6)
+        assert found.right[n] == (p.argmax() == label)
+    assert summary.plane([predictions(classes=2)]) is None
+    assert summary.plane([]) is None
+
+
+def test_class_iou_is_mean_and_range_over_the_seeds_that_have_it() -> None:
+    tests = [{"iou/a": 0.2, "iou/b": 0.5}, {"iou/a": 0.6}]
+    entry = Entry("m", tuple(replace(run(), test=test) for test in tests), {})
+    found = summary.class_iou(entry, ("a", "b", "c"))
+    assert found is not None
+    np.testing.assert_allclose(found.mean, [0.4, 0.5, np.nan])
+    np.testing.assert_allclose(found.low, [0.2, 0.5, np.nan])
+    np.testing.assert_allclose(found.high, [0.6, 0.5, np.nan])
+    assert summary.class_iou(Entry("m", (run(),), {}), ("a",)) is None
+    assert summary.class_iou(None, ("a",)) is None
+
+
+def test_confusion_of_masks_is_of_all_pixels_and_not_of_the_sample() -> None:
+    counts = np.array([[5, 3, 0, 0], [0, 7, 0, 0], [0, 0, 2, 0], [1, 0, 0, 4]])
+    held = replace(predictions(n=20), counts=counts)
+    np.testing.assert_array_equal(summary.confusion([held, held], 4), 2 * counts)
+    assert held.judged
+    assert not replace(held, counts=0 * counts).judged
+    assert summary.mistakes(run(held=held), 5) == summary.uncertain(run(held=held), 5) == ()
 
 
 def test_line_is_mean_and_range_over_the_steps_all_seeds_reached() -> None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from sfumato.report import figures, summary, wording
+from sfumato.report import figures, summary, views, wording
 from sfumato.report.records import Account, Entry
+
+_BARS = 40
+"""At most so many classes are drawn as bars; the lowest are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +24,14 @@ class Chart:
 
 def training(account: Account, colours: Mapping[str, str]) -> tuple[Chart, ...]:
     """Losses, validation accuracy, coverage and precision of pseudo-labels; those that were logged."""
-    validation = account.criterion
-    told = (f"val/{validation.key}", f"Validation {validation.name}", _VALIDATION[validation.key])
-    found = [_losses(account), *(_share(account, colours, *shown) for shown in (told, *_SHARES))]
+    criterion, words = account.criterion, wording.WORDS[account.criterion.key]
+    shares = (
+        (f"val/{criterion.key}", f"Validation {criterion.name}", words.validation),
+        ("pl/coverage", "Pseudo-labels in use", f"Share of the unlabelled {words.counted} that count in the loss."),
+        ("pl/precision", "Pseudo-labels that are right", words.precision),
+    )
+    found = [_losses(account), *(_share(account, colours, *shown) for shown in shares)]
     return tuple(chart for chart in found if chart is not None)
-
-
-_VALIDATION = {
-    "acc": "Share of validation images that are right.",
-    "miou": "Mean over the classes of intersection over union, on validation images.",
-}
-_SHARES = (
-    ("pl/coverage", "Pseudo-labels in use", "Share of the unlabelled images that count in the loss."),
-    ("pl/precision", "Pseudo-labels that are right", "Measured on hidden labels, which no method can see."),
-)
 
 
 def _share(account: Account, colours: Mapping[str, str], metric: str, title: str, text: str) -> Chart | None:
@@ -79,13 +76,14 @@ def calibration(account: Account) -> tuple[Chart, ...]:
         return ()
     error = _error(entry, "ece", before)
     label = f"Reliability diagram before temperature, expected calibration error {error}"
-    drawn = figures.reliability(before, other, "accent", prefix="rel-before", label=label)
+    counted = wording.WORDS[account.criterion.key].counted
+    drawn = figures.reliability(before, other, "accent", counted=counted, prefix="rel-before", label=label)
     charts = [Chart(f"As trained: ECE {error}", "Probabilities straight from the network.", drawn)]
     after, other = _bins(entry, scaled=True), _bins(base, scaled=True)
     if after is not None:
         error = _error(entry, "ece_after", after)
         label = f"Reliability diagram after temperature, expected calibration error {error}"
-        drawn = figures.reliability(after, other, "accent", prefix="rel-after", label=label)
+        drawn = figures.reliability(after, other, "accent", counted=counted, prefix="rel-after", label=label)
         temperatures = wording.plain([run.temperature for run in entry.runs if run.temperature is not None], 2)
         text = f"Logits divided by T = {temperatures}, fitted on validation labels."
         charts.append(Chart(f"After temperature: ECE {error}", text, drawn))
@@ -113,14 +111,16 @@ def per_class(account: Account) -> tuple[Chart, ...]:
     classes = entry.runs[0].classes if entry is not None and entry.runs else ()
     if entry is None or not classes:
         return ()
+    words, masks = wording.WORDS[account.criterion.key], account.criterion.key == "miou"
     charts = []
     coverage = summary.heat(entry, "pl/coverage", classes)
     if coverage is not None:
         top = max(float(np.nanmax(coverage.values)), 1e-3)
-        even = f"Share of all pseudo-label weight by class; {wording.percent(1 / len(classes))} each would be even."
+        even = words.shares.format(even=wording.percent(1 / len(classes)))
         names = [classes[place] for place in coverage.classes]
         label = f"Share of pseudo-labels by class over steps, up to {wording.percent(top)}"
-        drawn = figures.heatmap(coverage, names, "slate", top=top, prefix="heat-coverage", label=label)
+        power = 0.5 if masks else 1.0  # beside a class that fills the images, a small one would not be seen
+        drawn = figures.heatmap(coverage, names, "slate", top=top, power=power, prefix="heat-coverage", label=label)
         charts.append(Chart("Where the pseudo-labels go", even + _left_out(coverage), drawn))
     precision = summary.heat(entry, "pl/precision", classes)
     if precision is not None:
@@ -144,7 +144,47 @@ def seeds(account: Account, colours: Mapping[str, str]) -> Chart | None:
     most = max((len(held) for held in values.values()), default=0)
     if most < 2 and sum(bool(held) for held in values.values()) < 3:
         return None
-    drawn = figures.seeds(
-        values, colours, prefix="seeds", label=f"Test {account.criterion.name} of each seed, by method"
-    )
+    name = account.criterion.name
+    label = f"Test {name} of each seed, by method"
+    drawn = figures.seeds(values, colours, metric=name, prefix="seeds", label=label)
     return Chart("Seed by seed", "", drawn)
+
+
+def overlap(account: Account, colours: Mapping[str, str]) -> Chart | None:
+    """IoU of each class, the reported method beside its baseline, common classes first."""
+    entry, base = account.entry(account.focus), account.entry(account.baseline)
+    classes = entry.runs[0].classes if entry is not None and entry.runs else ()
+    found = summary.class_iou(entry, classes)
+    if entry is None or found is None:
+        return None
+    counts = views.matrix(entry)
+    size = np.zeros(len(classes)) if counts is None else counts.sum(axis=1)
+    shown = np.argsort(found.mean, kind="stable")[:_BARS]  # NaN goes last
+    shown = shown[np.argsort(-size[shown], kind="stable")]
+    rare = {name for run in entry.runs for name in run.rare}
+    names = [f"{classes[place]} (rare)" if classes[place] in rare else classes[place] for place in shown]
+    rows = {account.focus: found, account.baseline: summary.class_iou(base, classes)}
+    bars = [figures.Bars(colours[name], held, shown) for name, held in rows.items() if name is not None and held]
+    told = "; ".join(f"{classes[place]} {wording.percent(float(found.mean[place]))}" for place in shown)
+    drawn = figures.bars(names, bars, prefix="iou", label=f"Intersection over union by class: {told}")
+    left = f" The {len(shown)} lowest of {len(classes)} classes." if len(shown) < len(classes) else ""
+    order = "From the class with most pixels to the one with fewest." if counts is not None else ""
+    grey = f" Grey: {account.baseline}." if len(bars) > 1 else ""
+    return Chart("Intersection over union by class", f"{order}{left}{grey}".strip(), drawn)
+
+
+def plane(account: Account) -> tuple[Chart, ...]:
+    """The plane on which CSL tells reliable predictions from others, for the methods that do."""
+    entry = account.entry(account.focus)
+    if entry is None or not account.focus.startswith("csl"):
+        return ()
+    found = summary.plane([run.predictions for run in entry.runs if run.predictions is not None])
+    if found is None:
+        return ()
+    counted = wording.WORDS[account.criterion.key].counted
+    made = []
+    for name, of in (("right", found.right), ("wrong", ~found.right)):
+        label = f"Confidence and residual dispersion of the test {counted} that are {name}"
+        drawn = figures.plane(found, right=name == "right", prefix=f"plane-{name}", label=label)
+        made.append(Chart(f"{name.capitalize()}: {wording.whole(int(of.sum()))} {counted}", "", drawn))
+    return tuple(made)

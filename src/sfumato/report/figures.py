@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sfumato.report import svg
 from sfumato.report.palette import light
-from sfumato.report.records import Floats
-from sfumato.report.summary import Heat, Line, Reliability, smoothed
+from sfumato.report.records import Floats, Ints
+from sfumato.report.summary import Heat, Line, Overlap, Plane, Reliability, smoothed
 
 WIDTH = 350.0
 _FADES = 8
@@ -126,11 +126,14 @@ def losses(curves: Sequence[Curve], *, prefix: str, label: str) -> Markup:
         return svg.inline(figure, prefix=prefix, label=label)
 
 
-def reliability(bins: Reliability, other: Reliability | None, colour: str, *, prefix: str, label: str) -> Markup:
-    """Accuracy by confidence above, how many images each bin holds below. Thinly filled bins are drawn pale.
+def reliability(
+    bins: Reliability, other: Reliability | None, colour: str, *, counted: str, prefix: str, label: str
+) -> Markup:
+    """Accuracy by confidence above, how much each bin holds below. Thinly filled bins are drawn pale.
 
     Args:
         other: the baseline's, drawn as open dots.
+        counted: what the bins hold, "images" or "pixels".
     """
     width, height = WIDTH, 330.0
     with svg.style():
@@ -158,6 +161,7 @@ def reliability(bins: Reliability, other: Reliability | None, colour: str, *, pr
         axes.tick_params(labelbottom=False)
         axes.set_ylabel("of these, right", fontsize=8)
         _counts(below, bins, centre, wide, colour)
+        below.set_ylabel(counted, fontsize=8, labelpad=22)
         return svg.inline(figure, prefix=prefix, label=label)
 
 
@@ -168,18 +172,20 @@ def _counts(axes: Axes, bins: Reliability, centre: Floats, wide: float, colour: 
     axes.set_yticks([])
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("confidence of the prediction", fontsize=8, labelpad=2)
-    axes.set_ylabel("images", fontsize=8, labelpad=22)
     for x, count in zip(centre, bins.count, strict=True):
         if count:
             text = f"{count / 1000:.1f}k" if count >= 10_000 else str(count)
             axes.text(x, count, text, ha="center", va="bottom", fontsize=6.2, color=light("muted"))
 
 
-def heatmap(heat: Heat, names: Sequence[str], colour: str, *, top: float, prefix: str, label: str) -> Markup:
+def heatmap(
+    heat: Heat, names: Sequence[str], colour: str, *, top: float, power: float = 1.0, prefix: str, label: str
+) -> Markup:
     """Classes down, steps across; deeper colour = higher share. A gap means no pseudo-label of that class.
 
     Args:
         top: the value drawn in full colour.
+        power: of the share of `top` that is the depth of the colour; below 1, small values are told apart.
     """
     rows, columns = heat.values.shape
     row = float(np.clip(240 / rows, 11, 24))
@@ -188,7 +194,7 @@ def heatmap(heat: Heat, names: Sequence[str], colour: str, *, top: float, prefix
     with svg.style():
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         axes = figure.add_axes((left / WIDTH, 68 / height, (WIDTH - left - 14) / WIDTH, rows * row / height))
-        axes.imshow(_tint(heat.values / top, colour), aspect="auto", interpolation="none")
+        axes.imshow(_tint((heat.values / top) ** power, colour), aspect="auto", interpolation="none")
         axes.set_yticks(range(rows), [_short(name) for name in names], fontsize=8 if row > 12 else 7, parse_math=False)
         axes.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
         axes.grid(False, which="major")
@@ -200,16 +206,18 @@ def heatmap(heat: Heat, names: Sequence[str], colour: str, *, top: float, prefix
         ticks = np.array([tick for tick in ticks if heat.steps[0] <= tick <= heat.steps[-1]])
         axes.set_xticks(np.interp(ticks, heat.steps, np.arange(columns)), [_step(tick) for tick in ticks])
         axes.set_xlabel("step", fontsize=8, labelpad=2)
-        _scale(figure.add_axes((left / WIDTH, 22 / height, 120 / WIDTH, 7 / height)), top, colour)
+        _scale(figure.add_axes((left / WIDTH, 22 / height, 120 / WIDTH, 7 / height)), top, power, colour)
         return svg.inline(figure, prefix=prefix, label=label)
 
 
-def _scale(axes: Axes, top: float, colour: str) -> None:
+def _scale(axes: Axes, top: float, power: float, colour: str) -> None:
     axes.imshow(_tint(np.linspace(0, 1, 48)[None], colour), aspect="auto", interpolation="none")
     axes.grid(False)
     axes.set_yticks([])
     axes.spines["bottom"].set_visible(False)
-    axes.set_xticks([0, 47], ["0 %", f"{100 * top:.3g} %"], fontsize=7.5)
+    shown = (0.0, 1.0) if power == 1.0 else (0.0, 0.1, 1.0)
+    axes.set_xticks([47 * share**power for share in shown], [f"{100 * top * share:.3g} %" for share in shown])
+    axes.tick_params(labelsize=7.5)
     axes.tick_params(length=0)
 
 
@@ -225,8 +233,10 @@ def _short(name: str, most: int = 18) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def seeds(values: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, prefix: str, label: str) -> Markup:
-    """A dot for each seed's accuracy and a tick at the mean, one row a method."""
+def seeds(
+    values: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, metric: str, prefix: str, label: str
+) -> Markup:
+    """A dot for each seed's value of the metric and a tick at the mean, one row a method."""
     names = [name for name in values if values[name]]
     width, row = 430.0, 20.0
     left = float(np.clip(14 + 4.9 * max(len(_short(name, 32)) for name in names), 60, 200))
@@ -249,5 +259,89 @@ def seeds(values: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, 
         axes.grid(True, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(_PERCENT)
-        axes.set_xlabel("test accuracy", fontsize=8, labelpad=2)
+        axes.set_xlabel(f"test {metric}", fontsize=8, labelpad=2)
         return svg.inline(figure, prefix=prefix, label=label)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """One method's bars."""
+
+    colour: str
+    values: Overlap
+    shown: Ints  # (K,) places of the classes
+
+
+def bars(names: Sequence[str], methods: Sequence[Bars], *, prefix: str, label: str) -> Markup:
+    """Shares of K classes between 0 and 1, a row each: the first method as a bar, others as thinner ones below it.
+
+    A line spans lowest to highest seed. The value stands at the end of the first bar.
+    """
+    row = (15.0 if len(names) <= 12 else 8.0) + 7.0 * len(methods)
+    left = float(np.clip(12 + 4.7 * max(len(_short(name, 24)) for name in names), 50, 130))
+    height = len(names) * row + 44
+    with svg.style():
+        figure, axes = _panel(height, left=left, right=30)
+        depth, at = 0.72 / (len(methods) + 0.6), np.arange(len(names)) - 0.36
+        for place, method in enumerate(methods):
+            held, thick = method.values, depth * (1.6 if place == 0 else 1.0)
+            mean, low, high = (values[method.shown] for values in (held.mean, held.low, held.high))
+            centre, known = at + thick / 2, np.isfinite(mean)
+            colour = light(method.colour)
+            axes.barh(centre[known], mean[known], thick * 0.86, color=colour, alpha=0.85 if place == 0 else 0.5, lw=0)
+            spread = known & (high > low)
+            axes.hlines(centre[spread], low[spread], high[spread], color=light("ink"), lw=0.9, alpha=0.7)
+            at = at + thick
+            if place == 0:
+                reached = np.where(known, np.maximum(high, mean), 0.0)
+                for y, x, value in zip(centre, reached, mean, strict=True):
+                    text = f"{100 * value:.1f}" if np.isfinite(value) else "–"
+                    axes.text(x + 0.012, y, text, fontsize=7.5, va="center", color=light("ink"))
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1))
+        axes.set_yticks(range(len(names)), [_short(name, 24) for name in names], parse_math=False, fontsize=8)
+        axes.tick_params(axis="y", labelcolor=light("ink"))
+        axes.grid(False, axis="y")
+        axes.grid(True, axis="x")
+        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.set_xlabel("test IoU", fontsize=8, labelpad=2)
+        return svg.inline(figure, prefix=prefix, label=label)
+
+
+_CELLS = 56
+"""Cells of the plane along either axis."""
+
+
+def plane(held: Plane, *, right: bool, prefix: str, label: str) -> Markup:
+    """How many of the right or of the wrong predictions lie where; depth of colour: logarithm of the count.
+
+    The axis of the dispersion is drawn in square roots, so that the most uneven losers lie on a straight line.
+    """
+    height = 240.0
+    top = float(np.sqrt(_most_uneven(np.array(0.5), held.classes))) * 1.06
+    edges = (np.linspace(0, 1, _CELLS + 1), np.linspace(0, top, _CELLS + 1))
+    counts = [
+        np.histogram2d(held.confidence[of], np.sqrt(held.dispersion[of]), bins=edges)[0]
+        for of in (held.right, ~held.right)
+    ]
+    most = np.log1p(max(count.max() for count in counts))  # one scale for both drawings
+    count = counts[0 if right else 1]
+    share = np.where(count > 0, 0.12 + 0.88 * np.log1p(count) / max(most, 1.0), np.nan)
+    sure = np.linspace(0.5, 1, 60)
+    with svg.style():
+        figure, axes = _panel(height, left=44, right=16)
+        axes.imshow(
+            _tint(share.T, "slate" if right else "accent"), extent=(0, 1, 0, top), origin="lower", aspect="auto"
+        )
+        axes.plot(sure, np.sqrt(_most_uneven(sure, held.classes)), color=light("muted"), lw=0.9, ls=(0, (1, 2.5)))
+        axes.set(xlim=(0, 1), ylim=(0, top))
+        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value**2:.3g}"))
+        axes.set_xlabel("confidence", fontsize=8, labelpad=2)
+        axes.set_ylabel("residual dispersion", fontsize=8)
+        return svg.inline(figure, prefix=prefix, label=label)
+
+
+def _most_uneven(confidence: Floats, classes: int) -> Floats:
+    """Dispersion of the losing classes where one of them holds all that a winner of at least a half leaves."""
+    return (1 - confidence) ** 2 * (classes - 2) / (classes - 1) ** 2

@@ -6,13 +6,17 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from sfumato.errors import DataError
-from sfumato.report.records import Predictions, Series
+from sfumato.report.records import Gallery, Ints, Maps, Predictions, Series
+
+_ANEW = "`sfumato eval` writes it anew."
 
 
 def number(value: object) -> float | None:
@@ -94,33 +98,80 @@ def _series(points: Mapping[float, float]) -> Series:
     return Series(np.array(steps, np.float64), np.array([points[step] for step in steps], np.float64))
 
 
-def predictions(path: Path, classes: int | None) -> Predictions | None:
-    """`predictions/test.npz`, or None where there is none. Images without a label are left out."""
+def predictions(path: Path, classes: int | None, *, masks: bool = False) -> Predictions | None:
+    """`predictions/test.npz`, or None where there is none. Images without a label are left out.
+
+    masks: the file is of images with masks, and holds the confusion matrix of each.
+    """
     if not path.is_file():
         return None
-    maker = "`sfumato eval` writes it anew."
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy leaks a broken file it opens
-            held = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: not readable as npz ({error}). {maker}") from error
-    absent = [key for key in ("logits", "labels") if key not in held]
+    held = _arrays(path)
+    needed = ("logits", "labels", *(("rows", "counts") if masks else ()))
+    absent = [key for key in needed if key not in held]
     if absent:
-        raise DataError(f"{path}: holds no array '{absent[0]}'. Expected rows, names, logits, labels. {maker}")
+        expected = "rows, names, counts, logits, labels" if masks else "rows, names, logits, labels"
+        raise DataError(f"{path}: holds no array '{absent[0]}'. Expected {expected}. {_ANEW}")
     logits, labels = np.asarray(held["logits"], np.float32), np.asarray(held["labels"], np.int64)
     if logits.ndim != 2 or len(logits) != len(labels):
         raise DataError(f"{path}: logits {logits.shape} do not match labels {labels.shape}; expected (N, C) and (N,).")
     if classes is not None and logits.shape[1] != classes:
         columns = logits.shape[1]
-        raise DataError(f"{path}: {columns} columns of logits, but metrics.json names {classes} classes. {maker}")
+        raise DataError(f"{path}: {columns} columns of logits, but metrics.json names {classes} classes. {_ANEW}")
     if labels.max(initial=-1) >= logits.shape[1]:
-        raise DataError(f"{path}: label {labels.max()} is beyond the {logits.shape[1]} columns of logits. {maker}")
+        raise DataError(f"{path}: label {labels.max()} is beyond the {logits.shape[1]} columns of logits. {_ANEW}")
     rows = np.asarray(held.get("rows", np.arange(len(labels))), np.int64)
-    names = [str(name) for name in held.get("names", rows)]
+    names = tuple(str(name) for name in held.get("names", rows))
     keep = np.flatnonzero(labels >= 0)
     # A collapsed run may predict NaN: it then knows nothing, which equal logits say.
-    finite = np.nan_to_num(logits, nan=0.0, posinf=1e4, neginf=-1e4)
-    return Predictions(rows[keep], tuple(names[place] for place in keep), finite[keep], labels[keep])
+    finite = np.nan_to_num(logits, nan=0.0, posinf=1e4, neginf=-1e4)[keep]
+    if masks:
+        return Predictions(rows, names, finite, labels[keep], _summed(path, held["counts"], len(rows), logits.shape[1]))
+    return Predictions(rows[keep], tuple(names[place] for place in keep), finite, labels[keep])
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy leaks a broken file it opens
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        raise DataError(f"{path}: not readable as npz ({error}). {_ANEW}") from error
+
+
+def _summed(path: Path, counts: NDArray[Any], images: int, classes: int) -> Ints:
+    """(N, C, C) -> (C, C)"""
+    if counts.shape != (images, classes, classes):
+        raise DataError(f"{path}: counts {counts.shape}, expected ({images}, {classes}, {classes}). {_ANEW}")
+    total: Ints = counts.sum(axis=0, dtype=np.int64)
+    return total
+
+
+def gallery(path: Path) -> Gallery | None:
+    """`predictions/gallery.npz`, or None where there is none."""
+    if not path.is_file():
+        return None
+    held = _arrays(path)
+    colors = held.get("colors")
+    if colors is None or colors.ndim != 2 or colors.shape[1] != 3:
+        found = "none" if colors is None else str(colors.shape)
+        raise DataError(f"{path}: expected an array 'colors' (classes, 3), found {found}. {_ANEW}")
+    return Gallery(colors.astype(np.uint8), _maps(path, held, "test"), _maps(path, held, "unlabeled"))
+
+
+def _maps(path: Path, held: Mapping[str, NDArray[Any]], kind: str) -> tuple[Maps, ...]:
+    rows = held.get(f"{kind}-rows", np.zeros(0, np.int64))
+    names = held.get(f"{kind}-names", [f"image {row}" for row in rows])
+    found = []
+    for place, name in enumerate(names):
+        keys = [f"{kind}-{part}-{place}" for part in ("image", "truth", "labels", "entropy")]
+        absent = [key for key in keys if key not in held]
+        if absent:
+            raise DataError(f"{path}: holds no array '{absent[0]}'. {_ANEW}")
+        image, *planes = (held[key] for key in keys)
+        if any(plane.shape != image.shape[1:] for plane in planes):
+            shapes = ", ".join(str(held[key].shape) for key in keys)
+            raise DataError(f"{path}: '{keys[0]}' and its maps are of shapes {shapes}; expected one size. {_ANEW}")
+        found.append(Maps(str(name), image, *planes))
+    return tuple(found)
 
 
 def config(path: Path) -> tuple[str, dict[str, object]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
+from typing import TypeGuard
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sfumato.report import charts, palette, summary, views, wording
+from sfumato.report.overlays import overlays
 from sfumato.report.pictures import Images
 from sfumato.report.read import read_account
-from sfumato.report.records import Account, Collapse
+from sfumato.report.records import Account, Collapse, Ints
 
 _CLASSES_TOLD = 20
 """At most so many rows in the table of classes; the weakest come first."""
@@ -25,7 +27,7 @@ def write_report(folder: Path, out: Path | None = None, *, images: Images | None
         folder: a run, a run of several seeds, or a folder with one folder for each method.
         out: the file to write; `report.html` in the folder by default.
         images: rows of the data table (n,) int64 -> uint8 (n, channels, H, W), for the gallery; without it the
-            gallery shows names only. `ImageStore.load` does.
+            gallery shows names only. `ImageStore.load` does. A run with masks keeps the images it shows.
 
     Two calls on the same folder write the same bytes. Raises `DataError` naming the file that is missing or broken.
     """
@@ -66,6 +68,7 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
     counts, baseline_counts = views.matrix(entry), views.matrix(account.entry(account.baseline))
     if counts is not None and baseline_counts is not None and counts.shape != baseline_counts.shape:
         baseline_counts = None
+    masks = account.criterion.key == "miou"
     seeds = len(entry.runs) if entry is not None else 1
     classes = () if counts is None else summary.class_figures(counts, baseline_counts, seeds)
     return {
@@ -80,9 +83,15 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
         "training": charts.training(account, colours),
         "calibration": charts.calibration(account),
         "names": entry.runs[0].classes if entry is not None and entry.runs else (),
-        "matrix": views.cells(counts) if counts is not None and len(counts) <= views.FULL_MATRIX else None,
+        "words": wording.WORDS[account.criterion.key],
+        "masks": masks,
+        "matrix": views.cells(counts, shares=masks) if _is_shown_whole(counts) else None,
         "pairs": () if counts is None else summary.confused_pairs(counts),
         "classes": classes[:_CLASSES_TOLD],
+        "regions": views.regions(account, counts, baseline_counts)[:_CLASSES_TOLD] if masks else (),
+        "overlap": charts.overlap(account, colours) if masks else None,
+        "overlays": overlays(account) if masks else None,
+        "plane": charts.plane(account),
         "classes_left": max(0, len(classes) - _CLASSES_TOLD),
         "compared": baseline_counts is not None,
         "several": seeds > 1,
@@ -92,6 +101,10 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
         "predicted": counts is not None,
         "pictured": images is not None,
     }
+
+
+def _is_shown_whole(counts: Ints | None) -> TypeGuard[Ints]:
+    return counts is not None and len(counts) <= views.FULL_MATRIX
 
 
 def _collapses(account: Account) -> tuple[tuple[str, Collapse], ...]:

@@ -48,11 +48,11 @@ def pictures(images: Images, rows: Sequence[int]) -> dict[int, Picture]:
     return {int(row): Picture(data_uri(image), small) for row, image in zip(wanted, found, strict=True)}
 
 
-def data_uri(image: NDArray[np.uint8]) -> str:
+def data_uri(image: NDArray[np.uint8], side: int = SIDE) -> str:
     """One image (channels, H, W) as PNG: colour from three channels or more, else grey from the first."""
     colour = image.shape[0] >= 3
     picture = Image.fromarray(np.ascontiguousarray(image[:3].transpose(1, 2, 0) if colour else image[0]))
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((side, side))
     sheet = io.BytesIO()
     picture.save(sheet, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(sheet.getvalue()).decode("ascii")

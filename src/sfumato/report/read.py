@@ -26,6 +26,8 @@ _RUN_FILES = ("metrics.json", "metrics.jsonl", "config.yaml")
 _FACTS = {
     "data": ("data.source", "data.path"),
     "model": ("model.name",),
+    "encoder": ("model.encoder",),
+    "crop": ("views.crop",),
     "steps": ("train.steps",),
     "batch size": ("train.batch_size",),
     "optimizer": ("train.optimizer",),
@@ -62,6 +64,7 @@ def read_account(folder: Path) -> Account:
         finding=finding,
         provenance=_provenance(folder, first, entries),
         warnings=_warnings(entries, first),
+        gallery=load.gallery(first / "predictions" / "gallery.npz"),
     )
 
 
@@ -71,16 +74,19 @@ def read_run(folder: Path) -> Run:
     metrics = load.json_object(folder / "metrics.json", resume)
     curves, warnings = load.metrics_lines(folder / "metrics.jsonl")
     classes = load.texts(metrics.get("classes"))
-    predictions = load.predictions(folder / "predictions" / "test.npz", len(classes) or None)
+    criterion = criterion_of(metrics)
+    path = folder / "predictions" / "test.npz"
+    predictions = load.predictions(path, len(classes) or None, masks=criterion.key == "miou")
     if not classes and predictions is not None:
         classes = tuple(str(place) for place in range(predictions.logits.shape[1]))
     best, collapse = metrics.get("best"), metrics.get("collapse")
     best = best if isinstance(best, dict) else {}
     splits = load.optional_object(folder / "splits.json", resume)
+    card = load.optional_object(folder / "card.json", resume)
     return Run(
         folder=folder,
         method=str(metrics.get("method") or folder.name),
-        criterion=criterion_of(metrics),
+        criterion=criterion,
         seed=load.whole(metrics.get("seed")),
         steps=load.whole(metrics.get("steps")),
         seconds=load.number(metrics.get("seconds")),
@@ -96,6 +102,7 @@ def read_run(folder: Path) -> Run:
         warnings=(*load.texts(metrics.get("warnings")), *warnings),
         curves=curves,
         predictions=predictions,
+        rare=load.texts(card.get("rare")),
     )
 
 
@@ -157,6 +164,8 @@ def _figures(runs: Sequence[Run]) -> dict[str, tuple[float, ...]]:
     picked = {
         "score": [run.test.get(run.criterion.key) for run in runs],
         "beside": [run.test.get(run.criterion.beside) for run in runs],
+        "boundary": [run.test.get("boundary_iou") for run in runs],
+        "pixels": [run.test.get("acc") for run in runs if run.criterion.key == "miou"],
         "ece": [run.test.get("ece") for run in runs],
         "ece_after": [run.test_calibrated.get("ece") for run in runs],
         "nll": [run.test.get("nll") for run in runs],
@@ -233,7 +242,7 @@ def _focus(entries: Sequence[Entry], finding: Finding | None, baseline: str | No
 
 
 def _validation(entry: Entry) -> float:
-    values = [run.val["acc"] for run in entry.runs if "acc" in run.val]
+    values = [run.val[run.criterion.key] for run in entry.runs if run.criterion.key in run.val]
     return sum(values) / len(values) if values else -1.0
 
 
@@ -259,7 +268,7 @@ def _provenance(folder: Path, first: Path, entries: Sequence[Entry]) -> Provenan
     return Provenance(
         command=_command(command) or _rerun(folder, first, entries),
         config=text,
-        facts=tuple((label, str(value)) for label, value in facts.items()),
+        facts=tuple((label, _setting(value)) for label, value in facts.items()),
         environment=tuple((key, _plain(value)) for key, value in environment.items()),
         splits=tuple(
             (key, _counted(value)) for key, value in splits.items() if key not in ("notes", "hashes", "version")
@@ -282,6 +291,10 @@ def _rerun(folder: Path, first: Path, entries: Sequence[Entry]) -> str:
     if (folder / "table.json").is_file():
         return f"sfumato demo{span}"
     return f"sfumato train {_nearest(first, folder, 'config.yaml')}{span}"
+
+
+def _setting(value: object) -> str:
+    return " × ".join(str(side) for side in value) if isinstance(value, list) else str(value)
 
 
 def _plain(value: object) -> str:

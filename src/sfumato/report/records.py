@@ -14,8 +14,11 @@ from sfumato.criterion import CRITERIA, Criterion
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FIGURES = ("score", "beside", "ece", "ece_after", "nll", "seconds")
-"""Figures of the test split; `score` and `beside` are those of the criterion, `ece_after` is after scaling."""
+FIGURES = ("score", "beside", "boundary", "pixels", "ece", "ece_after", "nll", "seconds")
+"""Figures of the test split; `score` and `beside` are those of the criterion, `ece_after` is after scaling.
+
+`boundary` (IoU along contours) and `pixels` (share that is right) are of masks only.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,38 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Test predictions, N labelled images of C classes."""
+    """Test predictions, N labelled images of C classes. With masks, logits and labels are of M pixels of them."""
 
     rows: Ints  # (N,) rows of the data table
     names: tuple[str, ...]  # (N,)
-    logits: NDArray[np.float32]  # (N, C), finite
-    labels: Ints  # (N,)
+    logits: NDArray[np.float32]  # (N or M, C), finite
+    labels: Ints  # (N or M,)
+    counts: Ints | None = None  # (C, C), all pixels of all images, rows = label; None without masks
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is anything with a label."""
+        return bool(len(self.labels) if self.counts is None else self.counts.any())
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """One image, pixel for pixel: what is known of it and what the network says."""
+
+    name: str
+    image: NDArray[np.uint8]  # (channels, H, W)
+    truth: NDArray[np.uint8]  # (H, W), VOID where nothing is known
+    labels: NDArray[np.uint8]  # (H, W)
+    entropy: NDArray[np.float32]  # (H, W), 1 = all classes alike
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Some images of a run with masks."""
+
+    colors: NDArray[np.uint8]  # (C, 3)
+    test: tuple[Maps, ...]
+    unlabeled: tuple[Maps, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +93,7 @@ class Run:
     warnings: tuple[str, ...]
     curves: Mapping[str, Series]
     predictions: Predictions | None
+    rare: tuple[str, ...] = ()  # classes with few of the labelled pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +146,7 @@ class Account:
     finding: Finding | None
     provenance: Provenance
     warnings: tuple[str, ...] = field(default=())
+    gallery: Gallery | None = None  # of the first run of `focus`
 
     @property
     def criterion(self) -> Criterion:

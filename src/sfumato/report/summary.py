@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sfumato import evaluate
-from sfumato.functional import calibration
+from sfumato.functional import calibration, spectral
 from sfumato.functional.probability import probability
 from sfumato.report.records import Entry, Floats, Ints, Predictions, Run, Series
 
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A confusion: `count` images of class `true` were taken for `predicted`, `share` of that class."""
+    """A confusion: `count` images or pixels of class `true` were taken for `predicted`, `share` of that class."""
 
     true: int
     predicted: int
@@ -57,9 +57,29 @@ class ClassFigures:
 
     place: int
     count: int
+    share: float  # of all images or pixels
     recall: float
     precision: float
     baseline_recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """IoU of each class: mean over seeds, with the lowest and highest seed; NaN where a class does not occur."""
+
+    mean: Floats  # (C,)
+    low: Floats  # (C,)
+    high: Floats  # (C,)
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The two features by which CSL tells reliable predictions from others, of M predictions."""
+
+    confidence: Floats  # (M,)
+    dispersion: Floats  # (M,) variance of the losing classes
+    right: NDArray[np.bool_]  # (M,)
+    classes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +124,12 @@ def reliability(predictions: Sequence[tuple[Predictions, float]], bins: int = BI
 
 
 def confusion(predictions: Sequence[Predictions], classes: int) -> Ints:
-    """(C, C) counts, rows = true class, summed over seeds."""
+    """(C, C) counts of images, or of pixels where there are masks; rows = true class, summed over seeds."""
     total: Ints = np.zeros((classes, classes), np.int64)
     for one in predictions:
+        if one.counts is not None:
+            total += one.counts
+            continue
         total += evaluate.confusion(torch.from_numpy(one.logits), torch.from_numpy(one.labels), classes).numpy()
     return total
 
@@ -131,10 +154,32 @@ def class_figures(matrix: Ints, baseline: Ints | None, seeds: int) -> tuple[Clas
     recall, precision = ratio(matrix.sum(axis=1), matrix), ratio(matrix.sum(axis=0), matrix)
     other = np.full(len(matrix), np.nan) if baseline is None else ratio(baseline.sum(axis=1), baseline)
     sizes = matrix.sum(axis=1) // max(1, seeds)
-    order = np.argsort(recall, kind="stable")  # NaN goes last
-    return tuple(
-        ClassFigures(int(c), int(sizes[c]), float(recall[c]), float(precision[c]), float(other[c])) for c in order
-    )
+    shares = sizes / max(1, sizes.sum())
+    columns = (sizes.tolist(), shares.tolist(), recall.tolist(), precision.tolist(), other.tolist())
+    found = [ClassFigures(place, *values) for place, values in enumerate(zip(*columns, strict=True))]
+    return tuple(found[place] for place in np.argsort(recall, kind="stable"))  # NaN goes last
+
+
+def class_iou(entry: Entry | None, classes: Sequence[str]) -> Overlap | None:
+    """IoU of each class as its runs measured it on the test split; None where none did."""
+    runs = [run.test for run in (entry.runs if entry is not None else ())]
+    seeds = np.array([[test.get(f"iou/{name}", np.nan) for name in classes] for test in runs])
+    if not np.isfinite(seeds).any():
+        return None
+    with np.errstate(invalid="ignore"):
+        mean = np.nansum(seeds, axis=0) / np.isfinite(seeds).sum(axis=0)
+    return Overlap(mean, np.fmin.reduce(seeds), np.fmax.reduce(seeds))
+
+
+def plane(held: Sequence[Predictions]) -> Plane | None:
+    """Where predictions of all seeds lie on the plane that CSL splits. None for 2 classes: one loser is always even."""
+    parts = [(probabilities(one), one.labels) for one in held if len(one.labels) and one.logits.shape[1] > 2]
+    if not parts:
+        return None
+    p = torch.cat([part for part, _ in parts])
+    top, guess = p.max(dim=1)
+    right = guess.numpy() == np.concatenate([labels for _, labels in parts])
+    return Plane(top.double().numpy(), spectral.residual_dispersion(p).double().numpy(), right, p.shape[1])
 
 
 def mistakes(run: Run, most: int) -> tuple[Shown, ...]:
@@ -149,7 +194,7 @@ def uncertain(run: Run, most: int) -> tuple[Shown, ...]:
 
 def _gallery(run: Run, most: int, *, wrong: bool) -> tuple[Shown, ...]:
     held = run.predictions
-    if held is None or not len(held.labels):
+    if held is None or held.counts is not None or not len(held.labels):
         return ()
     p = probabilities(held, run.temperature or 1.0).numpy().astype(np.float64)
     if wrong:

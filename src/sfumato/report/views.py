@@ -71,6 +71,18 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A class of pixels; IoU is the mean over seeds, NaN where it cannot be said."""
+
+    name: str
+    color: str  # of the class in pictures; empty where unknown
+    rare: bool
+    figures: summary.ClassFigures
+    iou: float
+    baseline_iou: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tile:
     picture: Picture | None
     name: str
@@ -158,12 +170,15 @@ def facts(account: Account) -> tuple[Fact, ...]:
             wording.heading(account.criterion.name), wording.percents(entry.figures.get("score", ())), against("score")
         )
     ]
+    for label, key in (("mIoU along contours", "boundary"), ("Pixels that are right", "pixels")):
+        if entry.figures.get(key):
+            found.append(Fact(label, wording.percents(entry.figures[key]), against(key)))
     key = "ece_after" if entry.figures.get("ece_after") else "ece"
     found.append(Fact("Calibration error", wording.percents(entry.figures.get(key, ())), against(key)))
-    labels = _labels(entry)
+    words, labels = wording.WORDS[account.criterion.key], _labels(entry)
     if labels != wording.DASH:
         classes = len(entry.runs[0].classes)
-        found.append(Fact("Labels used", labels, f"{classes} classes" if classes else ""))
+        found.append(Fact(f"{wording.heading(words.labels)} used", labels, f"{classes} classes" if classes else ""))
     if entry.figures.get("seconds"):
         steps = entry.runs[0].steps if entry.runs else None
         note = f"{wording.whole(steps)} steps" if steps else ""
@@ -189,7 +204,7 @@ def _cells(entry: Entry, criterion: Criterion) -> tuple[tuple[str, str], ...]:
     figures = {key: entry.figures.get(key, ()) for key in FIGURES}
     seeds = [str(run.seed) for run in entry.runs if run.seed is not None]
     return (
-        ("Labels", _labels(entry)),
+        (wording.heading(wording.WORDS[criterion.key].labels), _labels(entry)),
         ("Seeds", ", ".join(seeds) or str(len(figures["score"]) or wording.DASH)),
         (wording.heading(criterion.name), wording.percents(figures["score"])),
         (wording.heading(criterion.beside_name), wording.percents(figures["beside"])),
@@ -211,21 +226,51 @@ def best_checkpoint(entry: Entry | None) -> str:
 
 
 def matrix(entry: Entry | None) -> Ints | None:
-    """Confusion counts over all seeds, or None without predictions."""
+    """Confusion counts of images or pixels over all seeds, or None without predictions."""
     held = [run.predictions for run in entry.runs if run.predictions is not None] if entry is not None else []
-    held = [one for one in held if len(one.labels)]
+    held = [one for one in held if one.judged]
     if entry is None or not held:
         return None
     widths = {one.logits.shape[1] for one in held}
     return summary.confusion(held, widths.pop()) if len(widths) == 1 else None
 
 
-def cells(counts: Ints) -> tuple[tuple[Cell, ...], ...]:
+def cells(counts: Ints, *, shares: bool) -> tuple[tuple[Cell, ...], ...]:
+    """shares: percents of the row in place of counts, which are huge where pixels are counted."""
     sizes = np.maximum(1, counts.sum(axis=1))
-    return tuple(
-        tuple(Cell(str(n) if n else "", round(float(n / sizes[i]), 3), i == j) for j, n in enumerate(row))
-        for i, row in enumerate(counts)
-    )
+
+    def cell(i: int, j: int) -> Cell:
+        share = float(counts[i, j] / sizes[i])
+        text = wording.share_of_row(share) if shares else str(counts[i, j] or "")
+        return Cell(text, round(share, 3), i == j)
+
+    places = range(len(counts))
+    return tuple(tuple(cell(i, j) for j in places) for i in places)
+
+
+def regions(account: Account, counts: Ints | None, baseline: Ints | None) -> tuple[Region, ...]:
+    """The classes of a run with masks, the lowest IoU first, absent classes last."""
+    entry = account.entry(account.focus)
+    if entry is None or not entry.runs or counts is None:
+        return ()
+    classes = entry.runs[0].classes
+    mine, theirs = (summary.class_iou(account.entry(name), classes) for name in (account.focus, account.baseline))
+    nothing = np.full(len(classes), np.nan)
+    iou, other = (nothing if found is None else found.mean for found in (mine, theirs))
+    colors = account.gallery.colors if account.gallery is not None else ()
+    rare = {name for run in entry.runs for name in run.rare}
+    made = {
+        one.place: Region(
+            name=classes[one.place],
+            color=wording.hex_color(colors[one.place]) if one.place < len(colors) else "",
+            rare=classes[one.place] in rare,
+            figures=one,
+            iou=float(iou[one.place]),
+            baseline_iou=float(other[one.place]),
+        )
+        for one in summary.class_figures(counts, baseline, len(entry.runs))
+    }
+    return tuple(made[int(place)] for place in np.argsort(iou, kind="stable"))  # NaN goes last
 
 
 def tiles(

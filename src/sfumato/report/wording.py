@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
@@ -21,6 +22,40 @@ HEADLINES = {
     "hurts": "The unlabelled images hurt.",
     "cannot tell": "Too early to tell whether the unlabelled images help.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a page says that depends on what the task is judged by."""
+
+    counted: str  # what predictions are counted in
+    labels: str  # what a person gave, several of it
+    beside: str  # explains the figure beside the first one, HTML
+    validation: str
+    precision: str
+    shares: str  # how pseudo-labels spread over classes; {even} is an even share
+
+
+WORDS = {
+    "acc": Words(
+        counted="images",
+        labels="labels",
+        beside="<b>Balanced</b> counts every class alike.",
+        validation="Share of validation images that are right.",
+        precision="Measured on hidden labels, which no method can see.",
+        shares="Share of all pseudo-label weight by class; {even} each would be even.",
+    ),
+    "miou": Words(
+        counted="pixels",
+        labels="masks",
+        beside="<b>mIoU</b> is the mean over the classes of intersection over union; <b>rare</b> is that of the rare "
+        "classes alone, those with less than a tenth of an even share of the labelled pixels.",
+        validation="Mean over the classes of intersection over union, on validation images.",
+        precision="Measured on the pixels of hidden masks, which no method can see.",
+        shares="Share of all pseudo-label weight by class. Classes differ in area, so the shares do too.",
+    ),
+}
+"""By the key of the criterion."""
 
 
 def heading(name: str) -> str:
@@ -73,6 +108,18 @@ def points(value: float | None, digits: int = 1) -> str:
     if value is None or not math.isfinite(value):
         return DASH
     return f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+def hex_color(color: Sequence[int]) -> str:
+    """(0, 128, 255) -> '#0080ff'."""
+    return "#" + "".join(f"{int(part):02x}" for part in color)
+
+
+def share_of_row(value: float) -> str:
+    """A cell of a matrix of shares, in percent without the sign: '', '<1', '7', '100'."""
+    if not value:
+        return ""
+    return f"{100 * value:.0f}" if value >= 0.005 else "<1"
 
 
 def whole(value: int | None) -> str:
