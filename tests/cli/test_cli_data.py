@@ -55,9 +55,7 @@ def test_names_of_classes_and_the_void_value(tmp_path: Path) -> None:
         "house",
     ]
     table.write_text("house\nbarn\n")
-    refused(
-        check(source, "--void", 0, "--classes", table), 3, "error: ", "class absent from the labeled masks: 'barn'"
-    )
+    refused(check(source, "--void", 0, "--classes", table), 3, "error: ", "class absent from the labeled masks: 'barn'")
     folders = class_folders(tmp_path / "classes", each=2, unlabeled=1)
     refused(
         check(folders, "--void", 0), 2, "--void: nothing would use it: the data has a class for each image, no masks."

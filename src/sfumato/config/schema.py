@@ -92,7 +92,7 @@ class ViewsSection(Section):
 class EvaluateSection(Section):
     bins: Annotated[int, Field(ge=1)] = 15  # of the calibration errors
     batch: Annotated[int, Field(ge=1)] = 256  # images at a time; changes no result
-    inference: Literal["full", "sliding"] = "full"  # of images with masks: whole, or windows of the crop's size
+    inference: Literal["auto", "full", "sliding"] = "auto"  # of images with masks: whole, or windows of the crop's size
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

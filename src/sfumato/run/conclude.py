@@ -89,6 +89,7 @@ def _card(
         "sfumato": __version__,
         "classes": data.classes,
         **data.card(),
+        **_reading(config),
         "preset": config.views.preset,
         "temperature": metrics["temperature"],
         "temperature_best": best_temperature,
@@ -101,6 +102,11 @@ def _card(
         "test": metrics["test"],
         "test_calibrated": metrics["test_calibrated"],
     }
+
+
+def _reading(config: Config) -> dict[str, Any]:
+    """How images with masks are read; the size of other images is with the data."""
+    return {"resize": nested(config)["data"]["resize"]} if config.data.task == "segmentation" else {}
 
 
 def _encoder(config: Config) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from sfumato.config import Config
 from sfumato.data import Splits
 from sfumato.data.pairs import PairTable, draw_pair_splits, load_pairs
 from sfumato.errors import UsageError
+from sfumato.inference import Mode
 from sfumato.models.build_segmenter import build_segmenter
 from sfumato.models.segmenter import Segmenter
 from sfumato.pair_data import PairData
@@ -17,6 +18,8 @@ SMALL_SIZE = 96  # pixels of the long side up to which "auto" is a net for small
 PHOTO_MODEL = "fpn"
 ENCODER = "tf_efficientnet_lite0"
 LARGEST_CROP = 321
+WHOLE = 2**21  # pixels that go through the net at once in evaluation; an image with more goes in windows
+EVAL_BATCH = 8  # images at a time, if they are small
 
 
 def open_table(config: Config) -> PairTable:
@@ -49,12 +52,16 @@ def settled(config: Config, table: PairTable) -> Config:
             f"views.crop={[height, width]}: larger than every image ({widest}x{tallest} at most), so that all of them "
             f"would be padded. Take crop={min(tallest, widest)} or less."
         )
+    inference = config.evaluate.inference
+    if inference == "auto":
+        inference = "full" if widest * tallest <= WHOLE else "sliding"
     preset = ("small" if small else "unimatch") if views.preset == "auto" else views.preset
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"channels": table.images.channels}),
             "model": model.model_copy(update={"name": name, "encoder": encoder}),
             "views": views.model_copy(update={"preset": preset, "crop": (height, width)}),
+            "evaluate": config.evaluate.model_copy(update={"inference": inference}),
         }
     )
 
@@ -87,14 +94,31 @@ def make_model(config: Config, table: PairTable) -> Segmenter:
         frozen=model.frozen,
         **options,
     )
-    made.check_crop(crop_of(config))
+    _check_crop(made, crop_of(config), table)
     return made
+
+
+def _check_crop(model: Segmenter, crop: tuple[int, int], table: PairTable) -> None:
+    """With what to do where the images themselves are too small for the encoder."""
+    try:
+        model.check_crop(crop)
+    except UsageError as error:
+        widest, tallest = (int(side) for side in table.images.sizes(range(len(table))).max(axis=0))
+        needed = 2 * model.encoder.deepest
+        if min(widest, tallest) >= needed:
+            raise
+        raise UsageError(
+            f"{error} The images are {widest}x{tallest} at most; resize=LONG_SIDE enlarges them."
+        ) from error
 
 
 def make_data(config: Config, table: PairTable, splits: Splits, model: Segmenter) -> PairData:
     mean, std = model.normalization
     augment = DenseAugment(config.views.preset, seed=config.seed, crop=crop_of(config), mean=mean, std=std)
-    return PairData(table, splits, augment, min(8, config.evaluate.batch), config.evaluate.inference)
+    pixels = int(table.images.sizes(range(len(table))).prod(axis=1).max())
+    batch = max(1, min(EVAL_BATCH, config.evaluate.batch, WHOLE // pixels))
+    mode: Mode = "full" if config.evaluate.inference == "full" else "sliding"
+    return PairData(table, splits, augment, batch, mode)
 
 
 def crop_of(config: Config) -> tuple[int, int]:

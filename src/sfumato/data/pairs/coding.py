@@ -178,7 +178,7 @@ def more(bad: Sequence[tuple[str, object]]) -> str:
     return f" ({plural(len(bad) - 1, 'mask')} more like it: {examples([name for name, _ in bad[1:]])}.)"
 
 
-def listed(values: Sequence[int]) -> str:
+def listed(values: Sequence[object]) -> str:
     shown = ", ".join(str(value) for value in values[:MOST_SHOWN])
     return shown if len(values) <= MOST_SHOWN else f"{shown} and {len(values) - MOST_SHOWN} more"
 
