@@ -101,6 +101,9 @@ def test_micro_batches_are_slices_of_the_same_global_batch() -> None:
     assert torch.equal(one.unlabeled.weak, torch.cat([b.unlabeled.weak for b in four]))  # type: ignore[union-attr]
     assert torch.equal(one.unlabeled.strong[0], torch.cat([b.unlabeled.strong[0] for b in four]))  # type: ignore[union-attr]
     assert not torch.equal(one.labeled.x, whole.at(4, 9)[0][0].labeled.x)
+    draws = [b.unlabeled.draw("x", 2) for b in (one, *four)]  # type: ignore[union-attr]
+    assert torch.equal(draws[0], torch.cat(draws[1:]))
+    assert draws[0].unique().numel() == draws[0].numel()
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
@@ -227,7 +230,7 @@ def test_patches_are_drawn_for_a_method_that_masks() -> None:
     assert plain.patches is None
 
 
-@pytest.mark.parametrize("name", ["csl", "farcluss"])
-def test_a_method_of_two_strong_views_trains(name: str) -> None:
+@pytest.mark.parametrize("name", ["csl", "farcluss", "unimatch", "unimatch_v2", "augseg", "mean_teacher"])
+def test_a_method_of_several_views_trains(name: str) -> None:
     result, _ = run(name, steps=6)
     assert all(value.isfinite().all() for value in weights(result).values())

@@ -21,6 +21,7 @@ from sfumato.methods import METHODS
 from sfumato.methods.fixmatch import fixmatch
 from sfumato.teacher import Ema
 from sfumato.types import Batch, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
+from sfumato.views.draws import draw_for
 from tests.train.pixels import CROP, data, method, network, run, table
 from tests.train.test_resume import ROOT, assert_same_run
 
@@ -185,6 +186,7 @@ def test_boxes_and_draws_belong_to_the_sample() -> None:
     assert part is not None
     assert u.pasting is not None
     assert part.pasting is not None
+    assert torch.equal(u.draw("x", 3), draw_for(0, 3, torch.arange(8))("x", 3))
     assert torch.equal(u.draw("x", 3)[4:], part.draw("x", 3))
     for mixing, own in ((u.pasting.labeled, part.pasting.labeled), (u.pasting.others, part.pasting.others)):
         assert torch.equal(mixing.region[4:], own.region)
