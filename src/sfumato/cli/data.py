@@ -78,8 +78,8 @@ def _print(found: CheckReport | PairReport) -> None:
         modes = ", ".join(f"{mode} ({count})" for mode, count in found.modes.items())
         typer.echo(f"{found.images} images; sizes {sizes}; modes {modes}")
     for problem in found.problems:
-        if problem.severity == "warning":
-            typer.echo(f"warning: {problem.message}")
+        if problem.severity != "error":
+            typer.echo(f"{problem.severity}: {problem.message}")
     if found.ok:
         typer.echo("Ready to train.")
 

@@ -24,9 +24,9 @@ SHOWN = 3  # examples in a message
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with the data: an error stops training, a warning does not."""
+    """Something about the data: an error stops training, a warning does not, and a note is worth knowing."""
 
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "note"]
     message: str
 
 

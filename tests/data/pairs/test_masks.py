@@ -189,10 +189,15 @@ def test_a_value_that_the_mapping_does_not_name(tmp_path: Path) -> None:
 
 def test_numbers_with_gaps_need_a_class_table(tmp_path: Path) -> None:
     refuse(
-        "The masks hold the class numbers 0, 38, 75: expected 0, 1, 2, … without a gap, at most 255 of them. Name the "
-        "classes in a class table (classes=…), translate the numbers (mapping=… of load_pairs), or say which one is "
-        "void (void=…).",
-        write_plain(tmp_path, {"a": [0, 38], "b": [0, 75, 255]}),
+        "The masks hold the class numbers 0, 38, 75 (38 in masks/b.png): expected 0, 1, 2, … without a gap, at most "
+        "255 of them. Name the classes in a class table (classes=…), translate the numbers (mapping=… of load_pairs), "
+        "or say which one is void (void=…).",
+        write_plain(tmp_path, {"a": [0, 75], "b": [0, 38, 255]}),
+    )
+    refuse(
+        "mapping: the classes 0, 2 leave a gap. Expected 0, 1, 2, …, at most 255 of them.",
+        write_plain(tmp_path, {"a": [0, 75], "b": [0, 75]}),
+        mapping={0: 0, 75: 2},
     )
 
 

@@ -16,7 +16,8 @@ from sfumato.types import VOID
 MOST_SHOWN = 8  # values in a message
 FOREGROUND = "The masks hold 0 and 255 only: 255 is taken for the second class, not for void."
 GAPS = (
-    "The masks hold the class numbers {numbers}: expected {expected}, … without a gap, at most 255 of them. "
+    "The masks hold the class numbers {numbers} ({first} in {name}): expected {expected}, … without a gap, at most "
+    "255 of them. "
     "Name the classes in a class table (classes=…), translate the numbers (mapping=… of load_pairs), or say which one "
     "is void (void=…)."
 )
@@ -80,7 +81,7 @@ def decide(
         meaning = {0: 0, VOID: 1}
         table = table or table_of(["background", "foreground"])
     elif table is None:
-        meaning, table, holes = _infer(found, mapping, void)
+        meaning, table, holes = _infer(looks, found, mapping, void)
         problems += holes
     else:
         meaning, wrong = _agree(table, mapping, void)
@@ -109,7 +110,7 @@ def _only_foreground(found: set[int], table: ClassTable | None, void: int) -> bo
 
 
 def _infer(
-    found: set[int], mapping: Mapping[int, int] | None, void: int
+    looks: Sequence[tuple[str, MaskLook]], found: set[int], mapping: Mapping[int, int] | None, void: int
 ) -> tuple[dict[int, int], ClassTable, list[Problem]]:
     """As many classes as the masks (or the mapping) name. Gaps are refused: who knows what is meant."""
     shift = 1 if void == 0 else 0
@@ -119,8 +120,15 @@ def _infer(
     count = named[-1] + 1 if named else 1
     if not named or (named == list(range(count)) and count <= VOID):
         return {void: VOID} | meaning, numbered(count), []
-    numbers = named if mapping is not None else sorted(meaning)
-    problem = Problem("error", GAPS.format(numbers=listed(numbers), expected=f"{shift}, {shift + 1}, {shift + 2}"))
+    if mapping is not None:
+        message = f"mapping: the classes {listed(named)} leave a gap. Expected 0, 1, 2, …, at most {VOID} of them."
+    else:
+        numbers = sorted(meaning)
+        first = next((n for place, n in enumerate(numbers) if n != place + shift or place >= VOID), numbers[-1])
+        name = next(name for name, look in looks if {first, grey(first)} & look.counts.keys())
+        expected = f"{shift}, {shift + 1}, {shift + 2}"
+        message = GAPS.format(numbers=listed(numbers), first=first, name=name, expected=expected)
+    problem = Problem("error", message)
     return {void: VOID} | dict.fromkeys(meaning, 0), numbered(1), [problem]
 
 

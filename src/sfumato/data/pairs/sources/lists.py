@@ -47,7 +47,7 @@ def read(root: Path, lists: Path) -> PairListing:
     if "labeled" not in files:
         raise DataError(f"{lists}: no {LABELED[0]} in it. Expected labeled.txt, unlabeled.txt and val.txt.")
     notes = [f"{path.name}: {_count(path)}, hash {list_hash(path)}." for path in files.values()]
-    problems = [Problem("warning", note) for note in notes]
+    problems = [Problem("note", note) for note in notes]
     lines: dict[str, _Line] = {}
     for part, path in files.items():
         for line in _lines(path, part):
