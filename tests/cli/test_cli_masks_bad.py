@@ -196,15 +196,15 @@ def test_lists_need_no_final_newline_and_may_come_from_windows(tmp_path: Path, c
         (
             ["model=fpn", "encoder=test_resnet"],
             2,
-            "The coarsest map of the encoder has one pixel to 32 of the image, too few for crops of 32x32. Use crops of "
-            "at least 64x64, an encoder of smaller stride (output_stride=16 or 8 where the encoder has it), or the model "
-            "small_seg. The images are 32x32 at most; resize=LONG_SIDE enlarges them.",
+            "The coarsest map of the encoder has one pixel to 32 of the image, too few for crops of 32x32. Use crops "
+            "of at least 64x64, an encoder of smaller stride (output_stride=16 or 8 where the encoder has it), or the "
+            "model small_seg. The images are 32x32 at most; resize=LONG_SIDE enlarges them.",
         ),
         (
             ["model=fpn", "encoder=test_resnet", "resize=96", "crop=48"],
             2,
-            "too few for crops of 48x48. Use crops of at least 64x64, an encoder of smaller stride (output_stride=16 or "
-            "8 where the encoder has it), or the model small_seg.\n",
+            "too few for crops of 48x48. Use crops of at least 64x64, an encoder of smaller stride (output_stride=16 "
+            "or 8 where the encoder has it), or the model small_seg.\n",
         ),
         (
             ["crop=64"],
