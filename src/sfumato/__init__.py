@@ -15,9 +15,12 @@ _EXPORTS = {
     "CollapseError": "sfumato.errors",
     "Consistency": "sfumato.methods",
     "DataError": "sfumato.errors",
+    "DenseAugment": "sfumato.views",
     "ImageData": "sfumato.image_data",
     "Losses": "sfumato.types",
     "Output": "sfumato.types",
+    "PairData": "sfumato.pair_data",
+    "PairTable": "sfumato.data.pairs",
     "Progress": "sfumato.types",
     "Pseudo": "sfumato.types",
     "SfumatoError": "sfumato.errors",
@@ -27,7 +30,10 @@ _EXPORTS = {
     "UsageError": "sfumato.errors",
     "ViewSpec": "sfumato.types",
     "build_model": "sfumato.models",
+    "build_segmenter": "sfumato.models",
+    "draw_pair_splits": "sfumato.data.pairs",
     "draw_splits": "sfumato.data",
+    "load_pairs": "sfumato.data.pairs",
     "load_table": "sfumato.data",
 }
 
@@ -37,9 +43,12 @@ __all__ = [
     "CollapseError",
     "Consistency",
     "DataError",
+    "DenseAugment",
     "ImageData",
     "Losses",
     "Output",
+    "PairData",
+    "PairTable",
     "Progress",
     "Pseudo",
     "SfumatoError",
@@ -50,19 +59,24 @@ __all__ = [
     "ViewSpec",
     "__version__",
     "build_model",
+    "build_segmenter",
+    "draw_pair_splits",
     "draw_splits",
+    "load_pairs",
     "load_table",
 ]
 
 if TYPE_CHECKING:
     from sfumato.data import Splits, Table, draw_splits, load_table
+    from sfumato.data.pairs import PairTable, draw_pair_splits, load_pairs
     from sfumato.errors import CollapseError, DataError, SfumatoError, UsageError
     from sfumato.image_data import ImageData
     from sfumato.methods import Consistency
-    from sfumato.models import build_model
+    from sfumato.models import build_model, build_segmenter
+    from sfumato.pair_data import PairData
     from sfumato.train_config import TrainConfig
     from sfumato.types import Batch, Losses, Output, Progress, Pseudo, ViewSpec
-    from sfumato.views import Augment
+    from sfumato.views import Augment, DenseAugment
 else:
 
     def __getattr__(name: str) -> object:

@@ -50,7 +50,9 @@ def test_config_prints_what_load_reads(tmp_path: Path) -> None:
     assert (found["data"]["source"], found["method"]["name"], found["train"]["steps"]) == ("digits", "freematch", 70)
     wrong = call("config", path, "train.stepz=1")
     assert (wrong.exit_code, "Did you mean 'train.steps'?" in wrong.stderr) == (2, True)
-    assert all(name in call("config", "--recipes").stdout for name in ("classic", "finetune", "frozen", "quick"))
+    assert all(
+        name in call("config", "--recipes").stdout for name in ("classic", "finetune", "frozen", "quick", "quick_seg")
+    )
 
 
 def test_data_check(tmp_path: Path) -> None:

