@@ -93,5 +93,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
         check(source / "images", "--masks", source / "maks"), 3, "maks: no such folder of masks. Did you mean 'masks'?"
     )
     refused(check(tmp_path / "date", "--masks", source / "masks"), 3, "date: no such file or folder", "Did you mean")
+    refused(check(source, "--masks", source / "masks" / "000.png"), 3, "000.png: a file. Expected the folder of the")
+    refused(check("shape"), 3, "shape: no such file or folder, and not a built-in set. Did you mean 'shapes'?")
     refused(check(source, "--masks", source / "masks", "--lists", source), 2, "masks and lists were both given")
     assert "shapes: built-in set shapes" in check("shapes").stdout

@@ -46,6 +46,45 @@ def test_eval_on_other_images(mask_run: Path, tmp_path: Path, call: Call) -> Non
     assert found["test"]["miou"] > 0.8
 
 
+def changed(run: Path, folder: Path, **of_card: object) -> Path:
+    """A copy of a run with another card."""
+    shutil.copytree(run, folder)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | of_card))
+    return folder
+
+
+def test_eval_reads_other_masks_as_the_run_read_its_own(mask_run: Path, tmp_path: Path, call: Call) -> None:
+    """Its void, and the colors of its class table."""
+    other, folder = tmp_path / "other", changed(mask_run, tmp_path / "run")
+    for number in range(50, 53):
+        image, mask = scene(number)
+        save(other / "images" / f"{number}.png", image)
+        save(other / "masks" / f"{number}.png", mask.point(lambda value: value + 1))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("void: 255", "void: 0"))
+    assert json.loads(call("eval", folder, other, "--json").stdout)["test"]["miou"] > 0.8
+    table = tmp_path / "classes.csv"
+    table.write_text("class 0,0,0,0\nclass 1,10,200,30\n")
+    for path in (other / "masks").iterdir():
+        square = np.asarray(Image.open(path)) == 2
+        Image.fromarray(square[..., None] * np.array([10, 200, 30], dtype=np.uint8)).save(path)
+    (folder / "config.yaml").write_text(config.replace("  classes: null", f"  classes: {table}"))
+    assert json.loads(call("eval", folder, other, "--json").stdout)["test"]["miou"] > 0.8
+
+
+def test_confidence_is_after_the_temperature(mask_run: Path, mask_source: Path, tmp_path: Path, call: Call) -> None:
+    found = {}
+    for temperature in (1.0, 4.0):
+        run = changed(mask_run, tmp_path / f"run {temperature}", temperature=temperature)
+        out = tmp_path / f"out {temperature}"
+        assert call("predict", run, mask_source / "images" / "000.png", "-o", out, "--maps").exit_code == 0
+        found[temperature] = np.asarray(Image.open(out / "confidence" / "000.png")).astype(float).clip(1, 254) / 255
+    odds = {temperature: np.log(p / (1 - p)) for temperature, p in found.items()}
+    sure = found[1.0] < 0.95  # beyond, eight bits are too few
+    assert np.abs(odds[4.0] - odds[1.0] / 4)[sure].max() < 0.05
+
+
 def test_predicted_masks_are_masks_to_measure_with(
     mask_run: Path, mask_source: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -130,10 +169,7 @@ def test_images_are_seen_at_the_size_of_training(
     limit: int, mask_run: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images four times as large, read at the size of training, are like those of training."""
-    folder = tmp_path / "run"
-    shutil.copytree(mask_run, folder)
-    card = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps(card | {"resize": 32}))
+    folder = changed(mask_run, tmp_path / "run", resize=32)
     drawn = {}
     for number in (90, 91):
         image, mask = scene(number)

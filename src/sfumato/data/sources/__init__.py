@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.listing import Listing, did_you_mean
+from sfumato.data.pairs.sources import NAMES as OF_MASKS
 from sfumato.data.sources import builtin, csv_labels, folder, npz, parquet
 from sfumato.errors import DataError, UsageError
 
 EXPECTED = (
-    "Expected a folder of class folders, a folder with a CSV of labels, a .parquet or .npz file, "
-    f"or one of the built-in sets: {', '.join(builtin.NAMES)}."
+    "Expected a folder of class folders, a folder with a CSV of labels, one with images/ and masks/, a .parquet or "
+    f".npz file, or one of the built-in sets: {', '.join((*builtin.NAMES, *OF_MASKS))}."
 )
 
 
@@ -54,5 +55,5 @@ def _must_exist(source: str | Path) -> None:
     near = did_you_mean(path.name, siblings)
     if near and path.parent != Path():
         near = near.replace("'", f"'{path.parent}/", 1)
-    near = near or did_you_mean(str(source), builtin.NAMES)
+    near = near or did_you_mean(str(source), (*builtin.NAMES, *OF_MASKS))
     raise DataError(f"{source}: no such file or folder, and not a built-in set.{near} {EXPECTED}")

@@ -81,6 +81,8 @@ def read(root: Path) -> PairListing:
 
 def read_apart(images: Path, masks: Path) -> PairListing:
     """Images of one folder, masks of another."""
+    if masks.is_file():
+        raise DataError(f"{masks}: a file. Expected the folder of the masks, with files of the images' stems.")
     if not masks.is_dir():
         siblings = [entry.name for entry in masks.parent.iterdir()] if masks.parent.is_dir() else []
         raise DataError(f"{masks}: no such folder of masks.{did_you_mean(masks.name, siblings)}")
