@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sfumato.inference import window_starts
+from sfumato.models import Segmenter
 from sfumato.run import for_pairs, segmenting
 from tests.cli.conftest import Call
 from tests.run.masks_on_disk import save, scene, values
@@ -176,7 +177,16 @@ def test_images_are_seen_at_the_size_of_training(
         drawn[number] = mask.resize((128, 128), Image.Resampling.NEAREST)
         save(tmp_path / "new" / f"{number}.png", image.resize((128, 128), Image.Resampling.NEAREST))
     monkeypatch.setattr(segmenting, "WHOLE", limit)
+    seen: set[tuple[int, ...]] = set()
+    forward = Segmenter.forward
+
+    def watched(self: Segmenter, x: Any) -> Any:
+        seen.add(tuple(x.shape[-2:]))
+        return forward(self, x)
+
+    monkeypatch.setattr(Segmenter, "forward", watched)
     assert call("predict", folder, tmp_path / "new", "-o", tmp_path / "out", "--maps").exit_code == 0
+    assert seen == {(32, 32)}
     for number, mask in drawn.items():
         with Image.open(tmp_path / "out" / f"{number}.png") as found:
             assert found.size == (128, 128)
