@@ -63,7 +63,7 @@ def run_part(
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"{label}: the device is out of memory. Train in smaller pieces with the same gradient, accumulate="
-            f"{2 * config.train.accumulate}, or take a smaller batch_size, image_size (crop where there are masks) or model."
+            f"{2 * config.train.accumulate}, or take a smaller batch_size, image_size (crop, of masks) or model."
         ) from error
     say(f"{label}: {one_line(metrics)}")
     return metrics
