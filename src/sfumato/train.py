@@ -179,6 +179,7 @@ def _prepare(
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     method.to(device).train()
+    method.ohem = config.ohem
     optimizer = make_optimizer(model, config)
     student, optimizer = accelerator.prepare(model, optimizer)
     # The loop enters autocast itself. Wrapped into the network it would also reach predictions, and the kept weights.

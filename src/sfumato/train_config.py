@@ -22,6 +22,8 @@ class TrainConfig:
     accumulate cuts the batch into so many pieces with one step for all: the gradient is that of the whole batch, while
     batch norm and the running statistics of a method see the pieces, one after the other.
     ema is the momentum of the averaged weights that are evaluated and kept, 0 for none.
+    ohem is the share of the labelled samples or pixels of a step that are hard enough to count however sure the network
+    is of them; beyond it only those with less than 0.7 for the true class count. None: all count.
     """
 
     steps: int = 500
@@ -41,6 +43,7 @@ class TrainConfig:
     layout: Layout = "split"
     channels_last: bool = True
     clip: float | None = None
+    ohem: float | None = None
     accumulate: int = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     log_every: int = 25
@@ -64,6 +67,8 @@ class TrainConfig:
                 raise UsageError(f"{key}={getattr(self, key)}: expected a number of at least 0.")
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip={self.clip}: expected a number above 0, or none.")
+        if self.ohem is not None and not 0 < self.ohem <= 1:
+            raise UsageError(f"ohem={self.ohem}: expected a share above 0 and at most 1 such as 0.08, or none.")
         check_choice("train", "optimizer", self.optimizer, get_args(Optimizer))
         check_choice("train", "schedule", self.schedule, get_args(Schedule))
         check_choice("train", "layout", self.layout, get_args(Layout))

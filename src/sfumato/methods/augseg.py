@@ -25,7 +25,7 @@ from sfumato.errors import check_choice
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import confidence, normalized_entropy, probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
-from sfumato.methods.base import Method, Networks, supervised_loss
+from sfumato.methods.base import Method, Networks
 from sfumato.rules import FixedThreshold, Hard
 from sfumato.types import Batch, Labeled, Losses, Pasting, Progress, Pseudo, ViewSpec
 
@@ -51,7 +51,7 @@ class AugSeg(Method):
         u = batch.unlabeled
         if u is None:
             out = nets.forward(batch, self.views)
-            supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+            supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
             return Losses(supervised, torch.zeros_like(supervised))
 
         weak = nets.weak(batch, self.views)
@@ -64,7 +64,7 @@ class AugSeg(Method):
         batch = replace(batch, unlabeled=replace(u, strong=(strong,)))
         out = nets.forward(batch, self.views, weak)
 
-        supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
         charge = cross_entropy(out.strong[0].logits, warped.target)
         unsupervised = weighted_mean(charge, warped.weight, over=warped.valid, normalize=self.normalize)
         return Losses(supervised, self.lambda_u * unsupervised, pseudo=pseudo)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.functional.divergence import cross_entropy
+from sfumato.functional.ohem import hardest
 from sfumato.functional.reduce import mean
 from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Pseudo, Views, ViewSpec
 
@@ -27,25 +28,30 @@ class Method(nn.Module, ABC):
     """`state_dict()` is all its memory; `views` is all it sees."""
 
     views: ViewSpec = ViewSpec()
+    ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
 
     @abstractmethod
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         """The losses of one step. `batch.unlabeled` is None during the warm start: only the labelled loss then."""
 
+    def supervised_loss(self, labeled: Labeled, weak: Output, strong: Output | None = None) -> Tensor:
+        """Mean cross-entropy over the labelled samples and the views that are there, each view counting alike.
+
+        With `ohem`, of each view only over what `functional.ohem.hardest` keeps for this share.
+        """
+        truth = Pseudo(labeled.y, torch.ones_like(labeled.valid), labeled.valid)
+        total = _charged(weak, truth, self.ohem)
+        return total if strong is None else (total + _charged(strong, labeled.warp(truth), self.ohem)) / 2
+
     def calibrate(self, held_out: HeldOut) -> None:
         """Called after each evaluation with validation predictions. Most methods learn nothing from them."""
 
 
-def supervised_loss(labeled: Labeled, weak: Output, strong: Output | None = None) -> Tensor:
-    """Mean cross-entropy over the labelled samples and the views that are there, each view counting alike."""
-    truth = Pseudo(labeled.y, torch.ones_like(labeled.valid), labeled.valid)
-    total = _charged(weak, truth)
-    return total if strong is None else (total + _charged(strong, labeled.warp(truth))) / 2
-
-
-def _charged(out: Output, truth: Pseudo) -> Tensor:
+def _charged(out: Output, truth: Pseudo, ohem: float | None) -> Tensor:
     y = cast(Tensor, truth.target).masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
-    return mean(cross_entropy(out.logits, y), over=truth.valid)
+    charge = cross_entropy(out.logits, y)
+    counted = truth.valid if ohem is None else hardest(torch.exp(-charge.detach()), truth.valid, ohem)
+    return mean(charge, over=counted)
 
 
 def context(batch: Batch, views: Views, progress: Progress) -> Context:

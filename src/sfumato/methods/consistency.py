@@ -8,7 +8,7 @@ from sfumato.errors import check_choice
 from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
-from sfumato.methods.base import Method, Networks, context, supervised_loss
+from sfumato.methods.base import Method, Networks, context
 from sfumato.rules import Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
 from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
 
@@ -56,7 +56,7 @@ class Consistency(Method):
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
-        supervised = self.scale * supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        supervised = self.scale * self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
         u = batch.unlabeled
         if u is None or out.weak is None:
             return Losses(supervised, torch.zeros_like(supervised))

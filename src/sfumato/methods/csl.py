@@ -36,7 +36,7 @@ from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.functional.spectral import Floor, Keep
-from sfumato.methods.base import Method, Networks, supervised_loss
+from sfumato.methods.base import Method, Networks
 from sfumato.rules import FeaturePerturbation, Hard, Spectral
 from sfumato.rules.perturbation import checked_rate
 from sfumato.rules.spectral import Features, Kernel, Split
@@ -87,7 +87,7 @@ class CSL(Method):
         u = batch.unlabeled
         if u is None:
             out = nets.forward(batch, self.views)
-            supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+            supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
             return Losses(supervised, torch.zeros_like(supervised))
 
         weak = nets.weak(batch, self.views)
@@ -98,7 +98,7 @@ class CSL(Method):
         strong = (*u.strong[:-1], self._masked(u, pseudo))
         out = nets.forward(replace(batch, unlabeled=replace(u, strong=strong)), self.views, weak)
 
-        supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
         unsupervised = torch.zeros_like(supervised)
         for view, warp, share in zip(out.strong, u.warps, self.shares[:2], strict=True):
             warped = warp(pseudo)

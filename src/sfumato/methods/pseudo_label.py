@@ -7,7 +7,7 @@ import torch
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.functional.reduce import mean
-from sfumato.methods.base import Method, Networks, context, supervised_loss
+from sfumato.methods.base import Method, Networks, context
 from sfumato.rules import FixedThreshold, Hard, Ramp
 from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
 
@@ -24,7 +24,7 @@ class PseudoLabel(Method):
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
-        supervised = supervised_loss(batch.labeled, out.labeled)
+        supervised = self.supervised_loss(batch.labeled, out.labeled)
         u = batch.unlabeled
         if u is None or out.weak is None:
             return Losses(supervised, torch.zeros_like(supervised))

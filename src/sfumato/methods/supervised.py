@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sfumato.methods.base import Method, Networks, supervised_loss
+from sfumato.methods.base import Method, Networks
 from sfumato.types import Batch, Losses, Progress, ViewSpec
 
 
@@ -17,7 +17,7 @@ class Supervised(Method):
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
-        supervised = supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
         return Losses(supervised, torch.zeros_like(supervised))
 
 
