@@ -119,6 +119,8 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (["ema=2"], "train.ema=2.0: expected 0 for no averaged weights, or a momentum below 1 such as 0.99."),
         (["lr=-1"], "train.lr=-1.0: expected a number of at least 0."),
         (["lr=.nan"], "train.lr=nan: expected a number of at least 0."),
+        (["ohem=0"], "train.ohem=0.0: expected a share above 0 and at most 1 such as 0.08, or none."),
+        (["ohem=100000"], "train.ohem=100000.0: expected a share above 0 and at most 1 such as 0.08, or none."),
         (["clip=0"], "train.clip=0.0: expected a number above 0, or none."),
         (["steps=1.5"], "command line: train.steps=1.5: expected a valid integer"),
         (["recipe=quik"], "recipe 'quik' is unknown. Did you mean 'quick'?"),

@@ -1,4 +1,4 @@
-"""The law of options: none is without effect."""
+"""The laws of options: none is without effect, those of the loop reach the loss too."""
 
 from __future__ import annotations
 
@@ -94,3 +94,17 @@ def every_option_changes_something(case: Case) -> str | None:
 
 def _differ(before: Tensor | None, after: Tensor | None) -> bool:
     return before is not None and after is not None and (len(before) != len(after) or not torch.equal(before, after))
+
+
+def hard_labels_alone_count_if_so_asked(case: Case) -> str | None:
+    """`train.ohem` is for every method: with a small share the mean is over the hardest labels, and larger."""
+
+    def supervised(share: float | None) -> Tensor:
+        method = case.method()
+        method.ohem = share
+        (losses,) = steps(method, case.batches(1, method), nets_of())
+        return distributed.mean_over_ranks(losses.supervised.detach())
+
+    assert torch.equal(supervised(1.0), supervised(None))
+    assert supervised(0.02) > supervised(None), "the loss of the labels is the same with hard labels only"
+    return None

@@ -158,6 +158,7 @@ BROKEN = {
     ),
     "the_unlabeled_term_teaches_through_the_right_view": (lambda: Attached(weigh=FixedThreshold()), SEGMENTATION),
     "the_warp_carries_the_pseudo_label": (lambda: Unwarped(weigh=FixedThreshold(0.5)), SEGMENTATION),
+    "hard_labels_alone_count_if_so_asked": (lambda: Attached(weigh=FixedThreshold()), SEGMENTATION),
     "nothing_valid_is_nothing_lost": (lambda: Unreduced(weigh=FixedThreshold()), SEGMENTATION),
     "without_unlabeled_images_only_labels_count": (lambda: AlwaysCharges(weigh=FixedThreshold()), CLASSIFICATION),
     "the_loss_falls_on_a_toy_problem": (lambda: Stuck(weigh=FixedThreshold()), CLASSIFICATION),

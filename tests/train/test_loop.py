@@ -57,6 +57,15 @@ def test_training_learns_and_reports() -> None:
     assert result.best_state is not None
 
 
+def test_the_loop_tells_the_method_which_labels_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfumato.functional.ohem.SURE", 0.0)  # a new network is sure of nothing
+    losses = [
+        next(record["train/loss_sup"] for record in run("fixmatch", steps=1, log_every=1, ohem=share)[0].history)
+        for share in (None, 1.0, 0.1)
+    ]
+    assert losses[0] == losses[1] < losses[2]
+
+
 def test_unlabeled_images_are_unused_before_their_start() -> None:
     def until(step: int) -> dict[str, torch.Tensor]:
         return weights(
