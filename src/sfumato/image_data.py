@@ -19,7 +19,7 @@ from sfumato.posthoc.temperature import fit_temperature
 from sfumato.types import HeldOut, Labeled, Pasting, Unlabeled, Unmixed, ViewSpec, unwarped
 from sfumato.views import Augment
 from sfumato.views.draws import draw_for
-from sfumato.views.patches import draw_patches
+from sfumato.views.patches import draw_patches, small_patches
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class ImageData(TrainData):
         ]
         patches = None
         if spec.patches:
-            side, seed = self.augment.image_size, self.augment.seed
-            patches = draw_patches(slots, (side, side), seed=seed, step=part.step, purpose="patches")
+            size, seed = (self.augment.image_size,) * 2, self.augment.seed
+            patches = draw_patches(slots, size, small_patches(size), seed=seed, step=part.step, purpose="patches")
         views = Unlabeled(
             weak=self.augment.weak(images, step=part.step, slots=slots, purpose="weak"),
             strong=tuple(strong),

@@ -15,6 +15,7 @@ from sfumato.views.cutmix import CutMix
 from sfumato.views.dense_color import Recipe
 from sfumato.views.dense_presets import DensePreset
 from sfumato.views.draws import uniform
+from sfumato.views.patches import draw_patches, with_patches
 
 
 class DenseAugment:
@@ -85,21 +86,13 @@ class DenseAugment:
         slots = slots.to(images.device)
         gentle = self._recipe(self.preset.patches.colors, step, slots, purpose)
         recipe = self._recipe(self.preset.colors, step, slots, purpose)
-        masks = self._patch_draw(step, slots, purpose, 0)[:, 0] < self.preset.patches.probability
+        masks = with_patches(slots, self.preset.patches, seed=self.seed, step=step, purpose=f"{purpose} patches")
         return self._colored(images, recipe.unless(masks, gentle))
 
     def patches(self, *, step: int, slots: Tensor, purpose: str) -> Tensor:
         """(N, h, w) float32: 1 in the patches that may be masked, 0 all over an image that is to stay whole."""
-        patches, (height, width) = self.preset.patches, self.crop
-        down, across = (max(1, length // patches.side) for length in self.crop)
-        draw = self._patch_draw(step, slots, purpose, down * across)
-        grid = (draw[:, 1:] < patches.rate) & (draw[:, :1] < patches.probability)
-        rows, columns = (
-            torch.arange(length, device=slots.device) * count // length
-            for length, count in ((height, down), (width, across))
-        )
-        grid = grid.view(-1, down, across).index_select(1, rows).index_select(2, columns)
-        return grid.float()
+        place = {"seed": self.seed, "step": step}
+        return draw_patches(slots, self.crop, self.preset.patches, **place, purpose=f"{purpose} patches")
 
     def cutmix(self, *, step: int, slots: Tensor, purpose: str) -> CutMix:
         """The mixing of a strong view: boxes of its own for each image. See `views.cutmix` for who is whose partner."""
@@ -126,10 +119,6 @@ class DenseAugment:
     def _recipe(self, colors: dense_presets.Colors, step: int, slots: Tensor, purpose: str) -> Recipe:
         draw = uniform(self.seed, step, f"{purpose} colors", slots, dense_color.draws(colors))
         return dense_color.drawn(colors, draw)
-
-    def _patch_draw(self, step: int, slots: Tensor, purpose: str, count: int) -> Tensor:
-        """(N, 1 + count): whether an image is masked at all, and its patches."""
-        return uniform(self.seed, step, f"{purpose} patches", slots, 1 + count)
 
     def _colored(self, images: Tensor, recipe: Recipe) -> Tensor:
         if images.device.type != "cpu":

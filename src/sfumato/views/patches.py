@@ -5,24 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sfumato.views.dense_presets import Patches
 from sfumato.views.draws import uniform
 
-SIDE = 32  # pixels of a patch; a quarter of a small image
-MASKED = 0.7  # probability that a patch may be masked, in
-IMAGES = 0.5  # the share of images of which any may
+
+def small_patches(size: tuple[int, int]) -> Patches:
+    """CSL's patches of 32 pixels, of a quarter of the shorter side where that is less."""
+    return Patches(side=max(1, min(Patches().side, min(size) // 4)))
 
 
 def draw_patches(
-    slots: Tensor, size: tuple[int, int], *, seed: int, step: int, purpose: str, side: int | None = None
+    slots: Tensor, size: tuple[int, int], patches: Patches, *, seed: int, step: int, purpose: str
 ) -> Tensor:
     """1 where a patch may be masked and 0 elsewhere, (N, height, width) float32 for `size` = (height, width).
 
-    CSL masks half of the images, each patch of `side` pixels (32, or a quarter of the shorter side of a small image)
-    with probability 0.7; patches at the right and lower edge may be cut. A function of seed, step, purpose and slot.
+    All over an image that is to stay whole it is 0. A function of seed, step, purpose and slot.
     """
-    height, width = size
-    side = side or max(1, min(SIDE, min(size) // 4))
-    rows, columns = -(-height // side), -(-width // side)
-    draw = uniform(seed, step, purpose, slots, 1 + rows * columns)
-    grid = ((draw[:, 1:] < MASKED) & (draw[:, :1] < IMAGES)).to(torch.float32).reshape(-1, rows, columns)
-    return grid.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)[:, :height, :width]
+    down, across = (max(1, length // patches.side) for length in size)
+    draw = uniform(seed, step, purpose, slots, 1 + down * across)
+    grid = (draw[:, 1:] < patches.rate) & (draw[:, :1] < patches.probability)
+    rows, columns = (
+        torch.arange(length, device=slots.device) * count // length
+        for length, count in zip(size, (down, across), strict=True)
+    )
+    return grid.view(-1, down, across).index_select(1, rows).index_select(2, columns).float()
+
+
+def with_patches(slots: Tensor, patches: Patches, *, seed: int, step: int, purpose: str) -> Tensor:
+    """(N,) bool: the images of which `draw_patches` may mask any."""
+    return uniform(seed, step, purpose, slots, 1)[:, 0] < patches.probability
