@@ -94,6 +94,8 @@ def method_section(name: str) -> str:
         opening, background = f"`{builder.func.__name__}` with {fixed}.", ""
     long = ["```text", background, "```", ""] if "\n\n" in background else []
     facts = [f"Paper: {prose(method.paper)}", f"Equations: {prose(method.equations)}", f"Sees: {seen(method)}"]
+    if method.dense_only:
+        facts.append("For images with masks only")
     body = [f"## {name}", "", opening, "", *(f"- {fact}" for fact in facts), "", *long]
     return "\n".join([*body, *option_table(name, meanings), ""])
 

@@ -26,9 +26,20 @@ def test_every_entry_describes_itself(name):
     about = describe(name)
     assert about.summary
     assert about.defaults == {key: p.default for key, p in options(name).items()}
-    method = build(name, Facts(3, 4), about.defaults)
+    method = build(name, Facts(3, 4, dense=about.dense_only), about.defaults)
     assert isinstance(method, Method)
     assert about.views == method.views
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_entry_is_for_maps_and_says_if_for_nothing_else(name):
+    assert isinstance(build(name, Facts(3, 4, dense=True)), Method)
+    if not METHODS[name].dense_only:
+        assert isinstance(build(name, Facts(3, 4, dense=False)), Method)
+        return
+    text = message(name, Facts(3, 4, dense=False))
+    assert text.startswith(f"{name} is for images with masks only")
+    assert describe(name).dense_only
 
 
 def test_an_unknown_method_names_the_nearest():

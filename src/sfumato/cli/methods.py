@@ -22,11 +22,15 @@ def list_methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON."
     """All methods with their papers. The same as `sfumato methods` alone."""
     from sfumato.methods import METHODS
 
-    rows = [[name, entry.paper, entry.equations] for name, entry in METHODS.items()]
     if as_json:
-        print_json({name: {"paper": paper, "equations": equations} for name, paper, equations in rows})
+        about = {
+            name: {"paper": entry.paper, "equations": entry.equations, "dense_only": entry.dense_only}
+            for name, entry in METHODS.items()
+        }
+        print_json(about)
         return
-    print_table("", ("method", "paper", "equations"), rows, numbers=False)
+    rows = [[name, entry.trains, entry.paper, entry.equations] for name, entry in METHODS.items()]
+    print_table("", ("method", "images with", "paper", "equations"), rows, numbers=False)
     typer.echo("`sfumato methods show NAME` tells more; `method=NAME` trains it.")
 
 
@@ -45,6 +49,8 @@ def show(
         print_json(asdict(found))
         return
     typer.echo(f"{found.name}: {found.paper} ({found.equations})\n\n{found.about}\n\n{found.summary}\n")
+    if found.dense_only:
+        typer.echo("for images with masks only\n")
     views = asdict(found.views)
     typer.echo("views: " + ", ".join(f"{key}={value}" for key, value in views.items()) + "\n")
     typer.echo("options:" if found.defaults else "no options")

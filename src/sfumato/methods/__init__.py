@@ -47,6 +47,12 @@ class Entry:
     build: Callable[..., Method]
     paper: str
     equations: str
+    dense_only: bool = False  # for maps of labels alone; the builder takes `dense` and says why when it is false
+
+    @property
+    def trains(self) -> str:
+        """What images, in words."""
+        return "masks" if self.dense_only else "classes, masks"
 
 
 METHODS: Mapping[str, Entry] = {
@@ -116,6 +122,7 @@ class Description:
     name: str
     paper: str
     equations: str
+    dense_only: bool
     about: str  # the head of the method's file: the paper, its formulas, what is chosen where they leave room
     summary: str  # of the constructor, with its arguments
     defaults: dict[str, object]
@@ -129,8 +136,9 @@ def describe(name: str) -> Description:
         name=name,
         paper=line.paper,
         equations=line.equations,
+        dense_only=line.dense_only,
         about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
-        views=build(name, Facts(num_classes=2, num_unlabeled=1)).views,
+        views=build(name, Facts(num_classes=2, num_unlabeled=1, dense=line.dense_only)).views,
     )
