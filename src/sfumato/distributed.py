@@ -59,6 +59,15 @@ def average_over_ranks_(tensors: list[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
+def copy_from_first_(tensors: list[Tensor]) -> None:
+    """Puts the first rank's values into the tensors of all, in place."""
+    if active():
+        for tensor in tensors:
+            value = tensor.detach().contiguous()
+            dist.broadcast(value, src=0)
+            tensor.detach().copy_(value)
+
+
 def gather(value: Tensor) -> Tensor:
     """Rows of all ranks in rank order, without gradient. Ranks may hold different numbers of rows."""
     if not active():

@@ -58,6 +58,10 @@ class Nets:
         """The network to evaluate and to keep: the average if there is one, otherwise the student without wrappers."""
         return unwrapped(self.student) if self.teacher is None else self.teacher.module
 
+    def beside(self, net: nn.Module) -> Nets:
+        """The same views and layout for a network that a method trains beside the student; it has no teacher."""
+        return replace(self, student=net, teacher=None)
+
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         """The output of the weak view, without gradient and before the other views, to be handed to `forward`.
 

@@ -6,6 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
+
+from sfumato.models.groups import part_groups
 
 if TYPE_CHECKING:
     from sfumato.models import Net
@@ -29,17 +32,38 @@ def rate(step: int, steps: int, config: TrainConfig) -> float:
     return (1 - t) ** 0.9 if config.schedule == "poly" else 1.0
 
 
-def make_optimizer(model: Net, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; no decay on norms and biases. Each group keeps its own peak rate."""
-    groups = model.parameter_groups(
-        lr=config.lr, weight_decay=config.weight_decay, backbone_lr_scale=config.backbone_lr_scale
-    )
+def make_optimizer(model: Net, config: TrainConfig, method: nn.Module | None = None) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; no decay on norms and biases. Each group keeps its own peak rate.
+
+    What `method` trains beside the model comes last: a network with `parameter_groups` by those, all else like a head.
+    """
+    groups = _groups(model, config)
+    if method is not None:
+        groups += _beside(method, config)
     for group in groups:
         group["peak"] = group["lr"]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, foreach=True)
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, foreach=True)
+
+
+def _groups(net: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+    groups: list[dict[str, object]] = net.parameter_groups(  # type: ignore[operator]
+        lr=config.lr, weight_decay=config.weight_decay, backbone_lr_scale=config.backbone_lr_scale
+    )
+    return groups
+
+
+def _beside(method: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+    groups: list[dict[str, object]] = []
+    grouped: set[nn.Parameter] = set()
+    for net in method.modules():
+        if hasattr(net, "parameter_groups") and any(one.requires_grad for one in net.parameters()):
+            groups += [{**group, "name": f"method, {group['name']}"} for group in _groups(net, config)]
+            grouped.update(net.parameters())
+    rest = [(name, one) for name, one in method.named_parameters() if one not in grouped]
+    return groups + part_groups("method", rest, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

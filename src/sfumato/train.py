@@ -83,7 +83,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
     accelerator = _accelerator(config.precision)
-    state = _prepare(method, model, data, config, accelerator, identity)
+    state = _prepare(method, model, data, config, accelerator, seed, identity)
     nets, memory, telemetry = state.nets, state.memory, state.telemetry
     checkpoints = folder / "checkpoints" if folder is not None else None
     start, skipped = state.restore(checkpoints) if resume and checkpoints is not None else (0, [])
@@ -102,7 +102,8 @@ def train(
             reporter.warn(message)
         for step in range(start, config.steps):
             done, progress = step + 1, Progress(step, config.steps)
-            torch.manual_seed(_step_seed(seed, step))  # dropout and stochastic depth are functions of the step too
+            # Dropout and stochastic depth are functions of the step too, and not alike on two ranks.
+            torch.manual_seed(_seed(seed, step, distributed.rank()))
             set_rate(state.optimizer, rate(step, config.steps, config))
             warm_start = round(config.unlabeled_start * config.steps)
             for batch, truth in batches.at(step, config.steps, labels_only_until=warm_start):
@@ -111,8 +112,9 @@ def train(
                 accelerator.backward(losses.total / config.accumulate)
                 telemetry.observe(losses, truth, step)
                 watch.images += len(batch.labeled.x) + (len(batch.unlabeled.weak) if batch.unlabeled else 0)
+            distributed.average_over_ranks_(state.gradients_beside)  # those of the student are
             if config.clip is not None:
-                accelerator.clip_grad_norm_(nets.student.parameters(), config.clip)
+                accelerator.clip_grad_norm_([*nets.student.parameters(), *method.parameters()], config.clip)
             state.optimizer.step()
             state.optimizer.zero_grad()
             distributed.average_over_ranks_(state.statistics)  # of batch norm, each rank's own until here
@@ -172,15 +174,19 @@ def _prepare(
     data: TrainData,
     config: TrainConfig,
     accelerator: Accelerator,
+    seed: int,
     identity: Mapping[str, object] | None,
 ) -> TrainingState:
     """Everything on its device, wrapped for ranks and precision."""
     device = accelerator.device
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    torch.manual_seed(_seed(seed, "attach"))
+    method.attach(model)
     method.to(device).train()
+    distributed.copy_from_first_([*method.parameters(), *method.buffers()])
     method.ohem = config.ohem
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer(model, config, method)
     student, optimizer = accelerator.prepare(model, optimizer)
     # The loop enters autocast itself. Wrapped into the network it would also reach predictions, and the kept weights.
     accelerator.unwrap_model(student, keep_fp32_wrapper=False)
@@ -192,9 +198,8 @@ def _prepare(
     )
 
 
-def _step_seed(seed: int, step: int) -> int:
-    """Differs between ranks: their dropout masks must not be alike."""
-    text = f"{seed}/{step}/{distributed.rank()}".encode()
+def _seed(*parts: object) -> int:
+    text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
 
 

@@ -57,8 +57,18 @@ class TrainingState:
 
     @property
     def statistics(self) -> list[Tensor]:
-        """Floating buffers of the student, such as the running statistics of batch norm."""
-        return [buffer for buffer in self.nets.student.buffers() if buffer.is_floating_point()]
+        """Floating buffers of the student, such as the running statistics of batch norm, and these of the method.
+
+        All other memory of a method is that of all ranks already.
+        """
+        norms = [module for module in self.method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        buffers = [*self.nets.student.buffers(), *(buffer for norm in norms for buffer in norm.buffers())]
+        return [buffer for buffer in buffers if buffer.is_floating_point()]
+
+    @property
+    def gradients_beside(self) -> list[Tensor]:
+        """Of what the method trains beside the student. A parameter has one on every rank or on none."""
+        return [parameter.grad for parameter in self.method.parameters() if parameter.grad is not None]
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {"model": unwrapped(self.nets.student), "method": self.method, "telemetry": self.telemetry}

@@ -30,8 +30,13 @@ class Case:
     task: Task
     builder: Callable[..., Method] | None = None  # whose keyword-only parameters are the options
 
-    def method(self, classes: int = CLASSES, **options: object) -> Method:
-        return self.make(Facts(classes, SAMPLES, self.task.dense), options)
+    def method(self, classes: int = CLASSES, *, beside: nn.Module | None = None, **options: object) -> Method:
+        """Ready to train a student such as `beside`, with modules of its own that are the same at each call."""
+        method = self.make(Facts(classes, SAMPLES, self.task.dense), options)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            method.attach(beside or Echo(classes=classes))
+        return method
 
     def batches(self, count: int, method: Method, **about: Any) -> list[Batch]:
         return [logits_batch(self.task, method.views, seed=seed, **about) for seed in range(count)]
@@ -79,10 +84,18 @@ def pseudo_of(losses: Losses) -> dict[str, Tensor]:
     return {**parts, "weight": losses.pseudo.weight, "valid": losses.pseudo.valid}
 
 
+def trained(method: nn.Module, nets: Nets) -> dict[str, nn.Parameter]:
+    """All that one optimizer trains: the student, and what the method has beside it."""
+    own = {f"method.{name}": one for name, one in method.named_parameters() if one.requires_grad}
+    return {**dict(nets.student.named_parameters()), **own}
+
+
 def assert_finite(method: Method, nets: Nets, losses: Losses) -> None:
     for key, value in {**values(losses), **pseudo_of(losses), **state(method)}.items():
         assert value.isfinite().all(), f"{key} is not finite: {value}"
-    nets.student.zero_grad()
+    parameters = trained(method, nets)
+    for parameter in parameters.values():
+        parameter.grad = None
     losses.total.backward()
-    for parameter in nets.student.parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all(), "a gradient is not finite"
+    for name, parameter in parameters.items():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"

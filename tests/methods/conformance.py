@@ -18,7 +18,7 @@ from torch import Tensor
 from sfumato import distributed
 from sfumato.types import Progress
 from tests.methods import laws_memory, laws_options, laws_place, laws_survival, laws_teaching
-from tests.methods.cases import CLASSES, STEPS, Case, nets_of, pseudo_of, registered, state, steps, values
+from tests.methods.cases import STEPS, Case, nets_of, pseudo_of, registered, state, steps, trained, values
 from tests.methods.problems import Tiny, image_batch
 
 __all__ = ["CHECKS", "Case", "Report", "registered", "run", "trajectory"]
@@ -70,20 +70,22 @@ def run(case: Case) -> Report:
 
 def trajectory(case: Case) -> dict[str, Tensor]:
     """What a global batch leaves behind, however many ranks share it: all state, losses and gradients."""
-    method, nets, out = case.method(), nets_of(Tiny(CLASSES, dense=case.task.dense)), {}
-    echo = nets_of()
+    method, echo, out = case.method(), nets_of(), {}
     for k, batch in enumerate(case.batches(4, method, void=0.4)):
         (losses,) = steps(method, [batch], echo, start=k)
         for key, value in values(losses).items():
             out[f"{key} {k}"] = distributed.mean_over_ranks(value)
         out.update({f"{key} {k}": distributed.gather(value) for key, value in pseudo_of(losses).items()})
     out.update(state(method))
-    fresh = case.method(3)
     nets = nets_of(Tiny(3, dense=case.task.dense))
+    fresh = case.method(3, beside=nets.student)
+    parameters = trained(fresh, nets)
     for k in range(2):
         losses = fresh.loss(nets, image_batch(case.task, fresh.views, seed=k), Progress(4 + k, STEPS))
-        nets.student.zero_grad()
+        for parameter in parameters.values():
+            parameter.grad = None
         losses.total.backward()
-        for name, parameter in nets.student.named_parameters():
-            out[f"gradient {name} {k}"] = distributed.mean_over_ranks(parameter.grad).clone()
+        for name, parameter in parameters.items():
+            if parameter.grad is not None:
+                out[f"gradient {name} {k}"] = distributed.mean_over_ranks(parameter.grad).clone()
     return out

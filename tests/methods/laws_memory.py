@@ -12,6 +12,7 @@ from torch import Tensor
 from sfumato.methods import Method
 from sfumato.types import HeldOut
 from tests.methods.cases import (
+    CLASSES,
     Case,
     assert_same,
     nets_of,
@@ -22,6 +23,7 @@ from tests.methods.cases import (
 )
 from tests.methods.problems import (
     Echo,
+    Tiny,
     on_images,
     rows,
 )
@@ -66,10 +68,24 @@ def a_copy_is_independent(case: Case) -> None:
     assert_same(values(got[-1]), values(want[-1]))
 
 
+def what_a_method_attaches_is_its_own(case: Case) -> None:
+    for student in (Echo(), Tiny(CLASSES, dense=case.task.dense)):
+        before, modes = state(student), [(one.requires_grad, one.grad) for one in student.parameters()]
+        method, again = case.method(beside=student), case.method(beside=student)
+        assert_same(state(student), before)
+        assert [(one.requires_grad, one.grad) for one in student.parameters()] == modes
+        kept = {one.data_ptr() for one in student.parameters()}
+        for name, parameter in method.named_parameters():
+            assert parameter.data_ptr() not in kept, f"{name} is the student's"
+        assert_same(state(method), state(again))
+        for own, other in zip(method.parameters(), again.parameters(), strict=True):
+            assert own is not other
+
+
 def half_precision_changes_no_decision(case: Case) -> None:
     """Statistics and decisions are made in float32 from whatever logits the network gives."""
     for dtype in (torch.float16, torch.bfloat16):
-        half, full = case.method(), case.method()
+        half, full = case.method(beside=Echo(dtype)), case.method()
         kinds = {key: value.dtype for key, value in state(half).items()}
         batches = [on_images(batch, lambda x, d=dtype: x.to(d).float()) for batch in case.batches(3, half)]
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -15,6 +15,7 @@ from tests.methods.cases import (
     nets_of,
     pseudo_of,
     steps,
+    trained,
     values,
 )
 from tests.methods.problems import (
@@ -26,15 +27,17 @@ from tests.methods.problems import (
 
 def losses_are_finite_and_teach_the_student(case: Case) -> None:
     for layout in ("split", "concat"):
-        method = case.method(3)
         nets = nets_of(Tiny(3, dense=case.task.dense), layout=layout)
+        method = case.method(3, beside=nets.student)
         for step in (0, STEPS // 2, STEPS - 1):
             losses = method.loss(nets, image_batch(case.task, method.views), Progress(step, STEPS))
             assert_finite(method, nets, losses)
             for value in values(losses).values():
                 assert value.shape == (), "a loss is a scalar"
         torch.testing.assert_close(losses.total.detach(), torch.stack([*values(losses).values()]).sum())
-        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.student.parameters())
+        for name, parameter in trained(method, nets).items():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert parameter.grad.abs().sum() > 0, f"no gradient reaches {name}"
         assert all(p.grad is None for p in nets.teacher.parameters()), "the teacher got a gradient"
 
 
@@ -94,15 +97,18 @@ def the_pseudo_label_is_well_formed(case: Case) -> str | None:
 
 
 def the_loss_falls_on_a_toy_problem(case: Case) -> None:
-    method, nets = case.method(3), nets_of(Tiny(3, dense=case.task.dense))
-    optimizer = torch.optim.SGD(nets.student.parameters(), lr=0.1, momentum=0.8)
+    nets = nets_of(Tiny(3, dense=case.task.dense))
+    method = case.method(3, beside=nets.student)
+    parameters = [*trained(method, nets).values()]
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.8)
     trail = []
     for step in range(20):
         losses = method.loss(nets, image_batch(case.task, method.views, seed=step), Progress(step, 20))
         optimizer.zero_grad()
         losses.total.backward()
-        for parameter in nets.student.parameters():
-            parameter.grad.copy_(distributed.mean_over_ranks(parameter.grad))
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.copy_(distributed.mean_over_ranks(parameter.grad))
         optimizer.step()
         nets.teacher.update(nets.student, step)
         trail.append(distributed.mean_over_ranks(losses.supervised.detach()).item())

@@ -51,8 +51,9 @@ class Echo(nn.Module):
 
     tap_channels = (1,)
 
-    def __init__(self, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, dtype: torch.dtype | None = None, *, classes: int = 5) -> None:
         super().__init__()
+        self.num_classes = self.num_features = classes
         self.gain = nn.Parameter(torch.ones(()))
         self.dtype = dtype
 
@@ -69,10 +70,11 @@ class Tiny(nn.Module):
     """Images (N, 2, H, W) to a class per pixel by convolutions, or per image by their mean."""
 
     tap_channels = (8,)
+    num_features = 8
 
     def __init__(self, classes: int, *, dense: bool) -> None:
         super().__init__()
-        self.dense = dense
+        self.dense, self.num_classes = dense, classes
         self.body = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
         self.head = nn.Conv2d(8, classes, 1)
         draw = torch.Generator().manual_seed(0)

@@ -23,12 +23,24 @@ class Networks(Protocol):
         """The weak view's output before the rest, for a method that makes a strong view from it."""
         ...
 
+    def beside(self, net: nn.Module) -> Networks:
+        """The same with `net`, one of the method's own, in the student's place, and without a teacher."""
+        ...
+
 
 class Method(nn.Module, ABC):
     """`state_dict()` is all its memory; `views` is all it sees."""
 
     views: ViewSpec = ViewSpec()
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
+
+    def attach(self, net: nn.Module) -> None:
+        """Make the modules that are trained beside the student `net`, once, before training. Most methods have none.
+
+        Kept as submodules they are saved with the method and trained by the same optimizer at the rate of the student's
+        head; whatever has `parameter_groups`, as a copy of the student does, by its own groups. `net` is on its device
+        and is neither changed nor kept. Random numbers come from torch, seeded alike on all ranks.
+        """
 
     @abstractmethod
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:

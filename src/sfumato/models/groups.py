@@ -35,25 +35,29 @@ def parameter_groups(
             f"backbone_lr_scale={backbone_lr_scale} asks for a learning rate of the backbone, but the backbone is "
             "frozen. Use frozen=false to fine-tune it, or leave backbone_lr_scale at 1."
         )
-    groups: list[dict[str, object]] = []
+    parts = {"head": part_groups("head", head, lr=lr, weight_decay=weight_decay)}
     if backbone is not None:
-        groups += _part("backbone", backbone, undecayed, lr * backbone_lr_scale, weight_decay)
-    return groups + _part("head", head, frozenset(), lr, weight_decay)
+        scaled = lr * backbone_lr_scale
+        found = part_groups("backbone", backbone, undecayed, lr=scaled, weight_decay=weight_decay)
+        parts = {"backbone": found} | parts
+    for part, groups in parts.items():
+        if not groups:
+            raise UsageError(
+                f"The {part} has no parameter that takes a gradient, so there is nothing to train in it. "
+                "Build the model with frozen=true, or set requires_grad on the parameters to train."
+            )
+    return [group for groups in parts.values() for group in groups]
 
 
-def _part(
-    part: str, parameters: Named, undecayed: frozenset[str], lr: float, weight_decay: float
+def part_groups(
+    part: str, parameters: Named, undecayed: frozenset[str] = frozenset(), *, lr: float, weight_decay: float
 ) -> list[dict[str, object]]:
+    """Those of `parameters` that take a gradient: the decayed ones, and the others. No group is empty."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in parameters:
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 or name in undecayed else decayed).append(parameter)
-    if not decayed and not plain:
-        raise UsageError(
-            f"The {part} has no parameter that takes a gradient, so there is nothing to train in it. "
-            "Build the model with frozen=true, or set requires_grad on the parameters to train."
-        )
     groups: list[dict[str, object]] = []
     if decayed:
         groups.append({"name": part, "params": decayed, "lr": lr, "weight_decay": weight_decay})
