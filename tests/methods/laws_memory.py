@@ -83,7 +83,10 @@ def what_a_method_attaches_is_its_own(case: Case) -> None:
 
 
 def half_precision_changes_no_decision(case: Case) -> None:
-    """Statistics and decisions are made in float32 from whatever logits the network gives."""
+    """Statistics and decisions are made in float32 from whatever logits the network gives.
+
+    Modules of the method's own are networks too: what they add to the loss is of half precision.
+    """
     for dtype in (torch.float16, torch.bfloat16):
         half, full = case.method(beside=Echo(dtype)), case.method()
         kinds = {key: value.dtype for key, value in state(half).items()}
@@ -95,7 +98,7 @@ def half_precision_changes_no_decision(case: Case) -> None:
         assert_same(state(half), state(full), 1e-6)
         for a, b in zip(got, want, strict=True):
             assert_same(pseudo_of(a), pseudo_of(b), 1e-6)
-            assert_same(values(a), values(b), 1e-4)
+            assert_same(values(a), values(b), 2e-2 if [*half.parameters()] else 1e-4)
 
 
 def double_precision_reaches_everything(case: Case) -> None:

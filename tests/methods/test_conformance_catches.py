@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
@@ -14,7 +15,7 @@ from sfumato.rules import FixedThreshold, Sharpened, Weigher
 from sfumato.types import Losses, Pseudo
 from tests.methods.cases import Case
 from tests.methods.conformance import CHECKS, run
-from tests.methods.problems import CLASSIFICATION, SEGMENTATION
+from tests.methods.problems import CLASSIFICATION, SEGMENTATION, TASKS
 
 
 class Keeps(FixedThreshold):
@@ -126,6 +127,37 @@ class AlwaysCharges(Consistency):
         return super().loss(nets, batch, progress)
 
 
+class Headed(Consistency):
+    """Trains a head on the features of the labeled images, properly."""
+
+    def attach(self, net):
+        self.head = nn.Linear(net.num_features, net.num_classes)
+
+    def loss(self, nets, batch, progress):
+        losses = super().loss(nets, batch, progress)
+        features = nets.forward(batch, self.views).labeled.features
+        y = batch.labeled.y.masked_fill(batch.labeled.valid == 0, 0)
+        extra = mean(cross_entropy(self.answer(features), y), over=batch.labeled.valid)
+        return Losses(losses.supervised + extra, losses.unsupervised, pseudo=losses.pseudo)
+
+    def answer(self, features):
+        return self.head(features.movedim(1, -1)).movedim(-1, 1)
+
+
+class Untaught(Headed):
+    def answer(self, features):
+        with torch.no_grad():
+            return super().answer(features)
+
+
+class Keeper(Headed):
+    """Has the student among its modules: it would be saved, and trained, twice."""
+
+    def attach(self, net):
+        super().attach(net)
+        self.net = net
+
+
 def ineffective(*, threshold: float = 0.95, temperature: float = 0.5) -> Consistency:
     """The temperature is read by nothing."""
     return fixmatch(threshold=threshold)
@@ -162,6 +194,8 @@ BROKEN = {
     "nothing_valid_is_nothing_lost": (lambda: Unreduced(weigh=FixedThreshold()), SEGMENTATION),
     "without_unlabeled_images_only_labels_count": (lambda: AlwaysCharges(weigh=FixedThreshold()), CLASSIFICATION),
     "the_loss_falls_on_a_toy_problem": (lambda: Stuck(weigh=FixedThreshold()), CLASSIFICATION),
+    "what_a_method_attaches_is_its_own": (lambda: Keeper(weigh=FixedThreshold()), CLASSIFICATION),
+    "losses_are_finite_and_teach_the_student": (lambda: Untaught(weigh=FixedThreshold()), SEGMENTATION),
     "the_pseudo_label_is_well_formed": (lambda: Consistency(weigh=Wide()), SEGMENTATION),
 }
 
@@ -183,6 +217,11 @@ def test_a_loss_without_gradient_is_caught():
     case = Case("deaf", lambda facts, options: Deaf(weigh=FixedThreshold()), CLASSIFICATION)
     with pytest.raises(ExceptionGroup, match="fails the_unlabeled_term_teaches_through_the_right_view"):
         run(case)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_method_may_train_modules_of_its_own(task):
+    run(Case("headed", lambda facts, options: Headed(weigh=FixedThreshold()), task))
 
 
 def test_a_method_of_ones_own_needs_no_table():
