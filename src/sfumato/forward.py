@@ -20,6 +20,8 @@ Features with channels dropped are made inside 2, and what follows them, a decod
 with all others. Where the student's weak view is part of 2 for their sake, its plain output is decoded beside them and
 is what makes the pseudo-labels: 1 falls away. Where the pseudo-labels come from 1, of a teacher or asked for first, the
 weak images are part of 2 with their dropped features alone.
+
+Where labels on the disk take the place of the weak view's output, `stored`, no weak image goes through at all.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class Nets:
         joins, dropped = weak is None and self._weak_joins(spec), spec.feature_dropout > 0
         perturb = None
         if unlabeled is not None:
-            if weak is None and not joins:
+            if weak is None and not joins and not spec.stored:
                 weak = self._weak(unlabeled, spec)
             start = sum(map(len, joint))
             if joins or dropped:
@@ -113,7 +115,7 @@ class Nets:
         return Views(labeled, labeled_strong, weak, tuple(parts), perturbed)
 
     def _weak_joins(self, spec: ViewSpec) -> bool:
-        alike = self.layout == "concat" or spec.feature_dropout > 0
+        alike = (self.layout == "concat" and not spec.stored) or spec.feature_dropout > 0
         return spec.weak_gradient or (alike and spec.teacher == "student")
 
     def _weak(self, unlabeled: Unlabeled, spec: ViewSpec) -> Output:
@@ -187,6 +189,11 @@ class Nets:
             raise UsageError("The method declares patches of the last strong view, but the batch says of none.")
         if spec.weak and spec.pasting and batch.unlabeled is not None and batch.unlabeled.pasting is None:
             raise UsageError("The method pastes boxes into the last strong view, but the batch says of none.")
+        if spec.weak and spec.stored and batch.unlabeled is not None and batch.unlabeled.stored is None:
+            raise UsageError(
+                "The method trains on labels that an earlier network left on the disk, and the data has none. "
+                "`sfumato train method=st_pp` makes them in rounds; in Python give the data `stored`."
+            )
         self._check_perturbed(spec)
 
     def _check_perturbed(self, spec: ViewSpec) -> None:

@@ -143,6 +143,7 @@ class Unlabeled:
     warps: tuple[Warp, ...] = (unwarped,)  # one for each strong view
     patches: Tensor | None = None  # (N, *image) 1 where the last strong view may be masked, when the method asks for it
     pasting: Pasting | None = None  # boxes for the last strong view, when the method asks for them
+    stored: Pseudo | None = None  # labels that an earlier network left on the disk, as the weak view lies
     draw: Draw = undrawn  # for whatever else is random in the step
 
 
@@ -177,6 +178,26 @@ class ViewSpec:
     pasting: bool = False  # boxes of labeled and of other images, for the method to paste into the last strong view
     feature_dropout: float = 0.0  # above 0: a further output of the weak view, from features with such a share dropped
     complementary: bool = False  # the two strong views see complementary halves of the features
+    stored: bool = False  # labels on the disk, of an earlier network, take the place of the weak view's output
+    cutout: bool = False  # the strong views that CutMix would touch have boxes erased instead
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Self-training from labels on the disk: the trainings, each from scratch, by which a method with `stored` is run.
+
+    The first round trains on the labels alone. Each further one follows once the network of the round before it has
+    labeled images: all of them, or, with `reliable`, this share of them at first and the others after the second round.
+    """
+
+    first: str = "supervised_strong"  # the method of the first round, one of labels only
+    reliable: float | None = None  # share of the images, the most stable ones; None: all are labeled after round 1
+    labeler: Literal["last", "best"] = "last"  # which network labels: the last, or the best on validation
+    flip: bool = True  # the labels are those of the image and its mirror image together, where training mirrors too
+
+    @property
+    def count(self) -> int:
+        return 2 if self.reliable is None else 3
 
 
 @dataclass(frozen=True, slots=True)

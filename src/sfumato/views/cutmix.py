@@ -78,11 +78,15 @@ def from_boxes(boxes: Tensor, size: tuple[int, int], partner: Tensor | None = No
         partner: (N,) int64 rows of a bank; by default `paired`.
 
     """
+    return _with_partner(inside(boxes, size), partner)
+
+
+def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) bool: true in any box of an image; `boxes` and `size` as in `from_boxes`."""
     left, top, right, bottom = boxes.view(len(boxes), -1, 4, 1).unbind(2)
     x, y = (torch.arange(length, device=boxes.device) for length in (size[1], size[0]))
     across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)  # (N, boxes, W), (N, boxes, H)
-    region = (down[..., None] & across[..., None, :]).any(1)
-    return _with_partner(region, partner)
+    return (down[..., None] & across[..., None, :]).any(1)
 
 
 def classmix(pseudo: Pseudo, draw: Tensor, partner: Tensor | None = None, bank: Pseudo | None = None) -> CutMix:

@@ -12,6 +12,7 @@ from sfumato.types import Pasting, Pseudo, Windows
 from sfumato.views import cutmix, dense_color, dense_presets, pixels, windows
 from sfumato.views.boxes import draw_boxes
 from sfumato.views.cutmix import CutMix
+from sfumato.views.cutout import CutOut
 from sfumato.views.dense_color import Recipe
 from sfumato.views.dense_presets import DensePreset
 from sfumato.views.draws import uniform
@@ -99,6 +100,15 @@ class DenseAugment:
         place = {"seed": self.seed, "step": step}
         boxes = draw_boxes(self.preset.boxes, self.crop, **place, slots=slots, purpose=f"{purpose} boxes")
         return cutmix.from_boxes(boxes, self.crop)
+
+    def cutout(self, *, step: int, slots: Tensor, purpose: str) -> CutOut:
+        """The boxes that a strong view loses, with the noise that takes their place in the normalized view."""
+        boxes = draw_boxes(
+            self.preset.cutout, self.crop, seed=self.seed, step=step, slots=slots, purpose=f"{purpose} cutout"
+        )
+        channels, (height, width) = len(self.mean), self.crop
+        noise = uniform(self.seed, step, f"{purpose} noise", slots, channels * height * width)
+        return CutOut(cutmix.inside(boxes, self.crop), self._normalized(noise.view(-1, channels, height, width)))
 
     def pasting(self, *, step: int, slots: Tensor, purpose: str) -> Pasting:
         """Boxes of labeled images, row i of the bank for image i, and boxes of other images of the batch."""

@@ -133,6 +133,7 @@ class DensePreset:
         colors: of strong views.
         boxes: of CutMix.
         labeled_boxes: of labeled images in unlabeled ones, for methods that paste them.
+        cutout: boxes that are erased, for methods that ask for it (ST++ has the law of UniMatch's mixing for them).
         patches: of the masked view.
     """
 
@@ -142,6 +143,7 @@ class DensePreset:
     colors: Colors = field(default=Colors())
     boxes: Boxes = field(default=Boxes())
     labeled_boxes: Boxes = field(default=Boxes(probability=1.0, area=(0.0, 1.0), beta=(2, 8), shape="image"))
+    cutout: Boxes = field(default=Boxes())
     patches: Patches = field(default=Patches())
 
     def __post_init__(self) -> None:

@@ -58,7 +58,7 @@ class PairStore:
         self.coding = coding
         self._resized = resize is not None
         self._sizes = resized(sizes, resize)
-        self._images = _Kept(keep_limit)
+        self._images = Kept(keep_limit)
         self._masks = self._images.beside()
         self._digests: dict[tuple[str, int], str] = {}
 
@@ -85,22 +85,21 @@ class PairStore:
         """
         wanted = [int(row) for row in np.asarray(rows, dtype=np.int64)]
         height, width = size
-        _check_windows(windows, len(wanted), size)
+        check_windows(windows, len(wanted), size)
         images = np.zeros((len(wanted), self.channels, height, width), dtype=np.uint8)
         labels = np.full((len(wanted), height, width), VOID, dtype=np.uint8) if masks else None
         inside = np.zeros((len(wanted), height, width), dtype=np.uint8)
 
         def cut(place: int) -> None:
             row, flip = wanted[place], bool(windows.flip[place])
-            box = _clipped(windows.box[place], self._sizes[row])
+            box = clipped(windows.box[place], self._sizes[row])
             across, down = (int(side) for side in windows.shape[place])
             columns = slice(width - across, width) if flip else slice(0, across)
             image = self._open_image(row).resize((across, down), Image.Resampling.BILINEAR, box)
             images[place, :, :down, columns] = _turned(self._planes(image), flip)
             inside[place, :down, columns] = 1
             if labels is not None and self.pairs[row].mask is not None:
-                mask = self._open_mask(row).resize((across, down), Image.Resampling.NEAREST, box)
-                labels[place, :down, columns] = _turned(np.asarray(mask), flip)
+                cut_labels(self._open_mask(row), windows, place, labels[place])
 
         done = attempt_each(cut, range(len(wanted)), chunk=max(1, PIXELS_PER_TASK // (height * width)))
         self._all_sound(wanted, done)
@@ -167,7 +166,7 @@ class PairStore:
         return [result for result in results if not isinstance(result, BrokenImage)]
 
 
-class _Kept:
+class Kept:
     """Decoded images by row, until their bytes are used up."""
 
     def __init__(self, limit: int) -> None:
@@ -175,8 +174,8 @@ class _Kept:
         self._lock = Lock()
         self._images: dict[int, Image.Image] = {}
 
-    def beside(self) -> _Kept:
-        other = _Kept(0)
+    def beside(self) -> Kept:
+        other = Kept(0)
         other._left, other._lock = self._left, self._lock
         return other
 
@@ -206,14 +205,24 @@ def resized(sizes: NDArray[np.int64], resize: Resize) -> NDArray[np.int64]:
     return np.asarray(scaled.clip(1), dtype=np.int64)
 
 
-def _check_windows(windows: Windows, count: int, size: tuple[int, int]) -> None:
+def cut_labels(mask: Image.Image, windows: Windows, place: int, out: NDArray[np.uint8]) -> None:
+    """What window `place` shows of a mask, by the nearest pixel, into `out` (h, w); padding is left as it is."""
+    across, down = (int(side) for side in windows.shape[place])
+    flip = bool(windows.flip[place])
+    columns = slice(out.shape[1] - across, out.shape[1]) if flip else slice(0, across)
+    box = clipped(windows.box[place], np.array(mask.size))
+    cut = mask.resize((across, down), Image.Resampling.NEAREST, box)
+    out[:down, columns] = _turned(np.asarray(cut), flip)
+
+
+def check_windows(windows: Windows, count: int, size: tuple[int, int]) -> None:
     if not len(windows) == len(windows.shape) == len(windows.flip) == count:
         raise ValueError(f"{len(windows)} windows for {count} rows")
     if count and ((windows.shape < 1).any() or (windows.shape > np.array([size[1], size[0]])).any()):
         raise ValueError(f"a window is resized to nothing, or to more than the crop of {size[1]}x{size[0]}")
 
 
-def _clipped(box: NDArray[np.float64], size: NDArray[np.int64]) -> tuple[float, float, float, float]:
+def clipped(box: NDArray[np.float64], size: NDArray[np.int64]) -> tuple[float, float, float, float]:
     """Without the trifle by which rounding may carry a window over the edge, which Pillow refuses."""
     left, top, right, bottom = (float(edge) for edge in box)
     width, height = float(size[0]), float(size[1])
