@@ -114,9 +114,25 @@ def test_scale_of_the_histogram_does_not_matter():
 def test_large_classes_may_have_many_pseudo_labels():
     limit = greedy_limit(torch.tensor([0.7, 0.2, 0.1, 0.0], dtype=torch.float64)).tolist()
     assert limit == pytest.approx([0.97, 0.6, 0.5, 0.5])
-    two = held_out(100, sure=0.0, right=0.6, classes=2)
-    assert diagnose(*two, torch.tensor([90.0, 10.0]), ["no", "yes"]) is None
-    assert diagnose(*two, torch.tensor([96.0, 4.0]), ["no", "yes"]) is not None
+    none, trained = (torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)), torch.tensor([50, 50])
+    assert diagnose(*none, torch.tensor([90.0, 10.0]), ["no", "yes"], trained=trained) is None
+    assert diagnose(*none, torch.tensor([96.0, 4.0]), ["no", "yes"], trained=trained) is not None
+
+
+def test_a_map_of_two_classes_may_be_surest_of_its_ground():
+    """Of 85 % ground, all that passes a high threshold: greedy only if the network predicts hardly anything else."""
+    draw = torch.Generator().manual_seed(0)
+    labels = (torch.rand(4, 50, 50, generator=draw) < 0.15).long()
+    histogram = torch.tensor([99.5, 0.5])
+    sound = 4 * torch.nn.functional.one_hot(labels, 2).movedim(-1, 1).float()
+    unsure = torch.where(labels[:, None] == 0, sound, sound / 10)  # right, but never sure of the smaller class
+    assert diagnose(unsure, labels, histogram, ["ground", "house"]) is None
+    assert diagnose(sound, labels, histogram, ["ground", "house"]) is None
+    found = diagnose(
+        torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(4, 2, 50, 50), labels, histogram, ["ground", "house"]
+    )
+    assert found is not None
+    assert "starve 'house' (under 1 % of them, 15 % of the held-out labels)" in found.reason
 
 
 def test_unlabelled_and_missing_entries():
@@ -160,6 +176,6 @@ def test_starved_after_a_quarter_of_training(coverage, fraction, warns):
     assert (text is not None) == warns
     if text is not None:
         assert text == starved(0.0, 0.3)  # the same every time, so that it can be shown once
-        assert text.startswith("Fewer than 1 % of the unlabelled images have a pseudo-label after 25 % of training")
+        assert text.startswith("Fewer than 1 % of the unlabelled data have a pseudo-label after 25 % of training")
         assert "threshold is too high" in text
         assert "training is too short" in text

@@ -1,8 +1,11 @@
 """Does training on pseudo-labels confirm its own mistakes? Judged from held-out predictions, never from test ones.
 
 Two signs. Confident and wrong: the network is sure of much of the held-out data and the labels disagree. Greedy: one
-class takes nearly all pseudo-labels although few images are of it. Either alone is a collapse. Without held-out data
+class takes nearly all pseudo-labels although few labels are of it. Either alone is a collapse. Without held-out data
 the second is judged by the training labels' shares.
+
+A class with most of the labels, as the ground of a map often is, may take nearly all pseudo-labels for no other reason
+than that the network is surest of it. It is greedy only if held-out predictions, sure or not, are nearly all of it too.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ def diagnose(
 
     logits: (N, C, *S) of held-out images; labels: (N, *S), negative ones are ignored; histogram: (C,) counts, weights
     or shares of recent pseudo-labels, on any scale, None or all 0 when there are none; classes: C names; coverage:
-    share of unlabelled images with a pseudo-label: below 1 % the histogram is that of a handful and is not judged;
+    share of the unlabelled data with a pseudo-label: below 1 % the histogram is that of a handful and is not judged;
     trained: (C,) how many training labels each class has, which stand in where no image is held out.
 
     Raises UsageError when shapes do not fit.
@@ -76,11 +79,12 @@ def diagnose(
         counts, of = trained.to(counts), "training"
     sure, held = _Sure.of(p, y), _shares(counts)
     given = None if histogram is None or not bool(histogram.any()) else _shares(histogram.detach().to(held))
-    greedy = given is not None and coverage >= STARVED_COVERAGE and bool((given > greedy_limit(held)).any())
+    guessed = _shares(class_counts(p.argmax(dim=1), len(classes), torch.ones_like(held[y])))
+    greedy = given is not None and coverage >= STARVED_COVERAGE and bool(_greedy(given, guessed, held).any())
     if not (sure.wrong or greedy):
         return None
     if given is None:
-        given, what = _shares(class_counts(p.argmax(dim=1), len(classes), torch.ones_like(held[y]))), "predictions"
+        given, what = guessed, "predictions"
     else:
         what = "pseudo-labels"
     crowded = _worst(given - held, given >= CROWDED_RATIO * held)
@@ -128,7 +132,18 @@ class _Sure:
 
 def greedy_limit(held: Tensor) -> Tensor:
     """The share of pseudo-labels above which a class is greedy, from its share of held-out labels, (C,) -> (C,)."""
-    return torch.minimum(GREEDY_RATIO * held, 1 - GREEDY_REST * (1 - held)).clamp_min(GREEDY_SHARE)
+    return torch.minimum(GREEDY_RATIO * held, _limit_of_large(held)).clamp_min(GREEDY_SHARE)
+
+
+def _limit_of_large(held: Tensor) -> Tensor:
+    return 1 - GREEDY_REST * (1 - held)
+
+
+def _greedy(given: Tensor, guessed: Tensor, held: Tensor) -> Tensor:
+    """(C,) whether a class has too many pseudo-labels; `guessed`: its share of the held-out predictions, 0 of none."""
+    limit = greedy_limit(held)
+    large = GREEDY_RATIO * held > _limit_of_large(held)
+    return (given > limit) & (~large | (guessed > limit) | (guessed.sum() == 0))
 
 
 REMEDY = (
@@ -173,15 +188,15 @@ def _percent(share: float) -> str:
 
 
 def starved(coverage: float, fraction: float) -> str | None:
-    """A warning when hardly any unlabelled image has received a pseudo-label although training is well under way.
+    """A warning when hardly any unlabelled image or pixel has a pseudo-label although training is well under way.
 
-    coverage: share of unlabelled images with a pseudo-label of late, weights counted; fraction: of training, 0 to 1.
+    coverage: share of the unlabelled data with a pseudo-label of late, weights counted; fraction: of training, 0 to 1.
     None up to a quarter of training, and from 1 % coverage on. The text is always the same, to be shown once.
     """
     if not (fraction >= STARVED_AFTER and coverage < STARVED_COVERAGE):
         return None
     return (
-        f"Fewer than {_percent(STARVED_COVERAGE)} of the unlabelled images have a pseudo-label after "
+        f"Fewer than {_percent(STARVED_COVERAGE)} of the unlabelled data have a pseudo-label after "
         f"{_percent(STARVED_AFTER)} of training: so far this is labels-only training. Either the threshold is too high "
         "for a network that is not this confident yet (lower threshold, or take a self-adaptive one: freematch), or "
         "training is too short for it to become confident (raise steps)."
