@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -55,6 +56,18 @@ class TrainData(ABC):
 
         Labels that training uses are not known here: the network learns them, so agreeing with them would say nothing
         of the pseudo-labels.
+        """
+
+    @abstractmethod
+    def predictions(
+        self, models: Sequence[nn.Module], rows: NDArray[np.int64], device: torch.device, *, flip: bool
+    ) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
+        """The labels that each of `models` gives to whole images of the table, some images at a time.
+
+        Of `rows` this rank takes its share, a consecutive one, in order. Gives (n,) rows and for each model integer
+        labels (n, *S) on the CPU, S the size at which the images are read.
+
+        flip: by the image and its mirror image together, if the weak views are mirrored at times.
         """
 
     @abstractmethod

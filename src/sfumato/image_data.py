@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from sfumato.batches import Part, TrainData
 from sfumato.data import Splits, Table
 from sfumato.evaluate import PARTS, Measured, Scored, evaluate, predict, refuse_broken
 from sfumato.posthoc.temperature import fit_temperature
-from sfumato.types import HeldOut, Labeled, Pasting, Unlabeled, Unmixed, ViewSpec, unwarped
+from sfumato.types import HeldOut, Labeled, Pasting, Pseudo, Unlabeled, Unmixed, ViewSpec, unwarped
 from sfumato.views import Augment
 from sfumato.views.draws import draw_for
 from sfumato.views.patches import draw_patches, small_patches
@@ -27,12 +27,15 @@ class ImageData(TrainData):
     """A table of images with a class each, its splits and the views of it.
 
     eval_batch: images at a time in an evaluation; changes no result.
+    stored: (N,) labels that an earlier network gave to images of the table, -1 where none, for methods that train on
+        them.
     """
 
     table: Table
     splits: Splits
     augment: Augment
     eval_batch: int = 256
+    stored: NDArray[np.int64] | None = None
     criterion = "acc"
 
     @property
@@ -44,13 +47,19 @@ class ImageData(TrainData):
         return self.table.names
 
     def read(self, part: Part) -> tuple[Tensor, ...]:
-        """Images, labels (-1 = none), places in the labeled or unlabeled set, and places in the global batch."""
+        """Images, labels (-1 = none), places in the labeled or unlabeled set, and places in the global batch.
+
+        Of the unlabeled come last the stored labels, where there are any.
+        """
         splits, rows = self.splits, part.rows
         labels = self.table.labels[rows]
         if not part.labeled:
             labels = np.where(np.isin(rows, splits.labeled), -1, labels)
         index = np.searchsorted(splits.labeled if part.labeled else splits.unlabeled, rows)
-        return self.table.images.load(rows), *(torch.from_numpy(array) for array in (labels, index, part.slots))
+        arrays = [labels, index, part.slots]
+        if self.stored is not None and not part.labeled:
+            arrays.append(self.stored[rows])
+        return self.table.images.load(rows), *(torch.from_numpy(array) for array in arrays)
 
     def labeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> Labeled:
         images, labels, index, slots = read
@@ -66,7 +75,7 @@ class ImageData(TrainData):
         )
 
     def unlabeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> tuple[Unlabeled, Tensor]:
-        images, truth, index, slots = read
+        images, truth, index, slots, *stored = read
         strong = [
             self.augment.strong(images, step=part.step, slots=slots, purpose=f"strong {number}")
             for number in range(spec.strong)
@@ -83,9 +92,25 @@ class ImageData(TrainData):
             warps=(unwarped,) * spec.strong,  # one class per image: no geometry changes it
             patches=patches,
             pasting=Pasting(Unmixed(), Unmixed()) if spec.pasting else None,
+            stored=_pseudo(stored[0]) if spec.stored and stored else None,
             draw=draw_for(self.augment.seed, part.step, slots),
         )
         return views, truth
+
+    def predictions(
+        self, models: Sequence[nn.Module], rows: NDArray[np.int64], device: torch.device, *, flip: bool
+    ) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
+        mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
+        for start in range(0, len(mine), self.eval_batch):
+            batch = mine[start : start + self.eval_batch]
+            prepared = self.augment.evaluation(self.table.images.load(batch).to(device))
+            found = []
+            for model in models:
+                p = torch.softmax(predict(model, [prepared], device=device), dim=1)
+                if flip and self.augment.preset.flip > 0:
+                    p += torch.softmax(predict(model, [prepared.flip(-1)], device=device), dim=1)
+                found.append(p.argmax(dim=1))
+            yield batch, found
 
     def score(self, model: nn.Module, rows: NDArray[np.int64], device: torch.device) -> Scored:
         logits, labels = self.predict(model, rows, device)
@@ -131,6 +156,12 @@ class ImageData(TrainData):
 
     def label_counts(self) -> Tensor:
         return torch.from_numpy(np.bincount(self.table.labels[self.splits.labeled], minlength=self.num_classes))
+
+
+def _pseudo(labels: Tensor) -> Pseudo:
+    """Stored labels (N,) as a pseudo-label of weight 1, valid where there is one."""
+    known = labels >= 0
+    return Pseudo(labels.masked_fill(~known, 0), torch.ones_like(labels, dtype=torch.float32), known.float())
 
 
 def sections(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from sfumato import distributed
 from sfumato.batches import Part, TrainData
 from sfumato.data import Splits
 from sfumato.data.pairs import PairTable
+from sfumato.data.pairs.stored import StoredMasks
 from sfumato.evaluate import PARTS, Measured, Scored, refuse_broken, undisturbed
 from sfumato.evaluate_dense import DenseScores
 from sfumato.inference import Mode, segment, segment_maps
 from sfumato.posthoc.temperature import fit_temperature
-from sfumato.types import VOID, Labeled, Output, Unlabeled, ViewSpec, Warp, unwarped
+from sfumato.types import VOID, Labeled, Output, Pseudo, Unlabeled, ViewSpec, Warp, unwarped
 from sfumato.views import DenseAugment
 from sfumato.views.draws import draw_for
 
@@ -58,6 +59,23 @@ class Whole:
                 scores.observe(logits, labels.to(device), torch.tensor(batch))
         return scores
 
+    def predictions(
+        self, models: Sequence[nn.Module], rows: NDArray[np.int64], device: torch.device, *, flip: bool
+    ) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
+        """See `TrainData.predictions`; labels are uint8 (n, H, W)."""
+        mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
+        for batch in self._of_one_size(mine):
+            images = torch.stack([self.table.images.image(row) for row in batch])
+            prepared = self.augment.evaluation(images.to(device))
+            found = []
+            for model in models:
+                with undisturbed(model, device):
+                    p = torch.softmax(self._logits(model, prepared).float(), dim=1)
+                    if flip and self.augment.preset.flip > 0:
+                        p += torch.softmax(self._logits(model, prepared.flip(-1)).float(), dim=1).flip(-1)
+                    found.append(p.argmax(dim=1).to(torch.uint8).cpu())
+            yield np.array(batch, dtype=np.int64), found
+
     def _of_one_size(self, rows: NDArray[np.int64]) -> Iterator[list[int]]:
         sizes = self.table.images.sizes(rows)
         batch: list[int] = []
@@ -82,6 +100,7 @@ class PairData(TrainData):
 
     eval_batch: images at a time in an evaluation, if they are of one size; changes no result.
     inference: "full" gives the net whole images, "sliding" windows of the crop's size.
+    stored: masks that an earlier network gave to the unlabeled images, for methods that train on them.
     """
 
     table: PairTable
@@ -89,6 +108,7 @@ class PairData(TrainData):
     augment: DenseAugment
     eval_batch: int = 8
     inference: Mode = "full"
+    stored: StoredMasks | None = None
     criterion = "miou"
 
     @property
@@ -102,7 +122,8 @@ class PairData(TrainData):
     def read(self, part: Part) -> tuple[Tensor, ...]:
         """Crops of images and masks, where they are not padding, places in the labeled or unlabeled set and the batch.
 
-        Masks of images that training has labels of are void among the unlabeled.
+        Masks of images that training has labels of are void among the unlabeled. Of these come last the stored masks,
+        where there are any.
         """
         rows, store = part.rows, self.table.images
         purpose = "labeled weak" if part.labeled else "weak"
@@ -112,7 +133,10 @@ class PairData(TrainData):
         if not part.labeled:
             crops.masks[torch.from_numpy(np.isin(rows, self.splits.labeled))] = VOID
         index = np.searchsorted(self.splits.labeled if part.labeled else self.splits.unlabeled, rows)
-        return crops.images, crops.masks, crops.inside, torch.from_numpy(index), torch.from_numpy(part.slots)
+        read = (crops.images, crops.masks, crops.inside, torch.from_numpy(index), torch.from_numpy(part.slots))
+        if part.labeled or self.stored is None:
+            return read
+        return *read, self.stored.crops(rows, windows, self.augment.crop)
 
     def labeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> Labeled:
         images, masks, _, index, slots = read
@@ -124,13 +148,13 @@ class PairData(TrainData):
         return Labeled(self.augment.weak(images), y, (y != VOID).float(), index, strong, warp)
 
     def unlabeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> tuple[Unlabeled, Tensor]:
-        images, masks, inside, index, slots = read
+        images, masks, inside, index, slots, *stored = read
         views: list[Tensor] = []
         warps: list[Warp] = []
         for number in range(spec.strong):
             purpose, last = f"strong {number}", number == spec.strong - 1
             if number < spec.strong - spec.uncut:
-                view, warp = self._strong(images, part.step, slots, purpose)
+                view, warp = self._strong(images, part.step, slots, purpose, cutout=spec.cutout)
             else:
                 make = self.augment.masked if spec.patches and last else self.augment.strong
                 view, warp = make(images, step=part.step, slots=slots, purpose=purpose), unwarped
@@ -148,14 +172,26 @@ class PairData(TrainData):
             warps=tuple(warps),
             patches=patches,
             pasting=self.augment.pasting(step=part.step, slots=slots, purpose="pasted") if spec.pasting else None,
+            stored=_pseudo(stored[0]) if spec.stored and stored else None,
             draw=draw_for(self.augment.seed, part.step, slots),
         )
         return found, truth.masked_fill_(truth == VOID, -1)
 
-    def _strong(self, images: Tensor, step: int, slots: Tensor, purpose: str) -> tuple[Tensor, Warp]:
-        """Strong colors, and boxes of other images of the batch."""
+    def _strong(
+        self, images: Tensor, step: int, slots: Tensor, purpose: str, *, cutout: bool = False
+    ) -> tuple[Tensor, Warp]:
+        """Strong colors, and boxes of other images of the batch, or with `cutout` of noise."""
+        if cutout:
+            erasing = self.augment.cutout(step=step, slots=slots, purpose=purpose)
+            return erasing.images(self.augment.strong(images, step=step, slots=slots, purpose=purpose)), erasing
         mixing = self.augment.cutmix(step=step, slots=slots, purpose=purpose)
         return mixing.images(self.augment.strong(images, step=step, slots=slots, purpose=purpose)), mixing
+
+    def predictions(
+        self, models: Sequence[nn.Module], rows: NDArray[np.int64], device: torch.device, *, flip: bool
+    ) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
+        whole = Whole(self.table, self.augment, self.eval_batch, self.inference)
+        return whole.predictions(models, rows, device, flip=flip)
 
     def score(self, model: nn.Module, rows: NDArray[np.int64], device: torch.device) -> Scored:
         scores = self._scores(model, rows, device)
@@ -249,3 +285,9 @@ class PairData(TrainData):
                 ):
                     arrays[f"{kind}-{name}-{place}"] = plane[..., ::step, ::step].cpu().numpy()
         return arrays
+
+
+def _pseudo(labels: Tensor) -> Pseudo:
+    """Stored labels (N, H, W) uint8 as a pseudo-label of weight 1, valid where they are not void."""
+    known = labels != VOID
+    return Pseudo(labels.long().masked_fill(~known, 0), torch.ones_like(labels, dtype=torch.float32), known.float())

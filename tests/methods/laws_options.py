@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from tests.methods.cases import (
     steps,
     values,
 )
-from tests.methods.problems import on_images
+from tests.methods.problems import flip, on_images, with_warps
 
 
 def _alternatives(hint: Any, default: Any) -> Iterator[Any]:
@@ -36,7 +37,8 @@ def _alternatives(hint: Any, default: Any) -> Iterator[Any]:
     elif default is None:
         yield from (0.5, 0.9) if float in kinds else (2,)
     elif isinstance(default, (int, float)):
-        yield from (type(default)(factor * default) for factor in (0.5, 0.25, 2)) if default else (type(default)(1),)
+        factors = (0.5, 0.25, 2, 0.05)  # the last for a limit that the small problems are far from
+        yield from (type(default)(factor * default) for factor in factors) if default else (type(default)(1),)
     else:
         raise AssertionError(f"no other value known for an option of type {hint}")
 
@@ -47,11 +49,15 @@ def _trace(case: Case, options: dict[str, object]) -> Tensor | None:
         method = case.method(**options)
     except UsageError:
         return None
-    batches = [on_images(batch, lambda x: x.clone().requires_grad_()) for batch in case.batches(3, method)]
+    batches = case.batches(3, method)
+    if case.task.dense:  # an option may be about the warp
+        batches = [with_warps(batch, flip, lambda x: x.flip(-1)) for batch in batches]
+    batches = [on_images(batch, lambda x: x.clone().requires_grad_()) for batch in batches]
     run = steps(method, batches, nets_of(layout="concat"))
     parts = [torch.stack([*values(x).values(), *(v.double().sum() for v in pseudo_of(x).values())]) for x in run]
     parts += [_gradients(losses, batch) for losses, batch in zip(run, batches, strict=True)]
-    parts.append(torch.tensor([method.views.strong, method.views.labeled_strong, method.views.weak_gradient]))
+    views, rounds = method.views, crc32(repr(method.rounds).encode())
+    parts.append(torch.tensor([views.strong, views.labeled_strong, views.weak_gradient, views.cutout, rounds]))
     return distributed.sum_over_ranks(torch.cat([part.double() for part in parts]))
 
 

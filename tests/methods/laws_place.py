@@ -22,6 +22,7 @@ from tests.methods.problems import (
     flip,
     halve,
     on_images,
+    on_maps,
     with_validity,
     with_warps,
 )
@@ -102,7 +103,8 @@ def one_pixel_is_one_sample(case: Case) -> str | None:
         wide = on_images(batch, lambda x: x[..., None, None])
         wide = with_validity(wide, marked.valid[..., None, None], rest.valid[..., None, None])
         patches = None if rest.patches is None else rest.patches[..., None, None]
-        unlabeled = replace(wide.unlabeled, patches=patches)
+        stored = None if rest.stored is None else on_maps(rest.stored, lambda x: x[..., None, None])
+        unlabeled = replace(wide.unlabeled, patches=patches, stored=stored)
         return replace(wide, labeled=replace(wide.labeled, y=marked.y[..., None, None]), unlabeled=unlabeled)
 
     batches = case.batches(3, images)

@@ -55,6 +55,7 @@ class Echo(nn.Module):
         super().__init__()
         self.num_classes = self.num_features = classes
         self.gain = nn.Parameter(torch.ones(()))
+        self.heads = ()  # a copy with new heads is the same network
         self.dtype = dtype
 
     def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
@@ -80,6 +81,7 @@ class Tiny(nn.Module):
         draw = torch.Generator().manual_seed(0)
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.3, generator=draw)
+        self.heads = (self.head,)
 
     def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
         features = self.body(x)
@@ -137,27 +139,26 @@ def logits_batch(
     x, weak = logits(labeled), logits(unlabeled)
     y, valid = torch.randint(classes, (labeled, *task.space), generator=draw), validity(labeled)
     index = torch.randperm(SAMPLES, generator=draw)
-    return _share(
-        Batch(
-            Labeled(
-                x=predicts(x),
-                y=y.masked_fill(valid == 0, 255),
-                valid=valid,
-                index=torch.arange(labeled),
-                strong=noisy(x) if views.labeled_strong else None,
-            ),
-            Unlabeled(
-                weak=predicts(weak),
-                strong=tuple(noisy(weak) for _ in range(views.strong)),
-                valid=validity(unlabeled),
-                index=index.repeat(-(-unlabeled // SAMPLES))[:unlabeled],
-                warps=(unwarped,) * views.strong,
-                patches=_patches((unlabeled, *task.space), draw) if views.patches else None,
-                pasting=Pasting(Unmixed(), Unmixed()) if views.pasting else None,
-                draw=Drawn(seed, torch.arange(unlabeled)),
-            ),
-        )
+    batch = Batch(
+        Labeled(
+            x=predicts(x),
+            y=y.masked_fill(valid == 0, 255),
+            valid=valid,
+            index=torch.arange(labeled),
+            strong=noisy(x) if views.labeled_strong else None,
+        ),
+        Unlabeled(
+            weak=predicts(weak),
+            strong=tuple(noisy(weak) for _ in range(views.strong)),
+            valid=validity(unlabeled),
+            index=index.repeat(-(-unlabeled // SAMPLES))[:unlabeled],
+            warps=(unwarped,) * views.strong,
+            patches=_patches((unlabeled, *task.space), draw) if views.patches else None,
+            pasting=Pasting(Unmixed(), Unmixed()) if views.pasting else None,
+            draw=Drawn(seed, torch.arange(unlabeled)),
+        ),
     )
+    return _share(_with_stored(batch, predicts(weak).argmax(dim=1)) if views.stored else batch)
 
 
 def image_batch(task: Task, views: ViewSpec, *, seed: int = 0, classes: int = 3) -> Batch:
@@ -174,22 +175,28 @@ def image_batch(task: Task, views: ViewSpec, *, seed: int = 0, classes: int = 3)
     def noisy(x: Tensor) -> Tensor:
         return x + 0.5 * torch.randn(x.shape, generator=draw)
 
-    (x, y), (weak, _) = images(6), images(18)
-    return _share(
-        Batch(
-            Labeled(x, y, torch.ones(6, *task.space), torch.arange(6), noisy(x) if views.labeled_strong else None),
-            Unlabeled(
-                weak=weak,
-                strong=tuple(noisy(weak) for _ in range(views.strong)),
-                valid=torch.ones(18, *task.space),
-                index=torch.randperm(SAMPLES, generator=draw)[:18],
-                warps=(unwarped,) * views.strong,
-                patches=_patches((18, *space), draw) if views.patches else None,
-                pasting=Pasting(Unmixed(), Unmixed()) if views.pasting else None,
-                draw=Drawn(seed, torch.arange(18)),
-            ),
-        )
+    (x, y), (weak, right) = images(6), images(18)
+    batch = Batch(
+        Labeled(x, y, torch.ones(6, *task.space), torch.arange(6), noisy(x) if views.labeled_strong else None),
+        Unlabeled(
+            weak=weak,
+            strong=tuple(noisy(weak) for _ in range(views.strong)),
+            valid=torch.ones(18, *task.space),
+            index=torch.randperm(SAMPLES, generator=draw)[:18],
+            warps=(unwarped,) * views.strong,
+            patches=_patches((18, *space), draw) if views.patches else None,
+            pasting=Pasting(Unmixed(), Unmixed()) if views.pasting else None,
+            draw=Drawn(seed, torch.arange(18)),
+        ),
     )
+    return _share(_with_stored(batch, right) if views.stored else batch)
+
+
+def _with_stored(batch: Batch, labels: Tensor) -> Batch:
+    """The batch with labels (N, *S) of an earlier network."""
+    assert batch.unlabeled is not None
+    ones = torch.ones_like(batch.unlabeled.valid)
+    return replace(batch, unlabeled=replace(batch.unlabeled, stored=Pseudo(labels, ones, ones)))
 
 
 def _patches(shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
@@ -225,6 +232,7 @@ def rows(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
             valid=rest.valid[unlabeled],
             index=rest.index[unlabeled],
             patches=None if rest.patches is None else rest.patches[unlabeled],
+            stored=None if rest.stored is None else on_maps(rest.stored, lambda x: x[unlabeled]),
             draw=replace(rest.draw, slots=rest.draw.slots[unlabeled]),
         ),
     )
@@ -245,6 +253,12 @@ def with_validity(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
     assert batch.unlabeled is not None
     y = batch.labeled.y.masked_fill(labeled == 0, 255)
     return Batch(replace(batch.labeled, y=y, valid=labeled), replace(batch.unlabeled, valid=unlabeled))
+
+
+def on_maps(pseudo: Pseudo, change: Callable[[Tensor], Tensor]) -> Pseudo:
+    """The pseudo-label with `change` applied to labels, weights and validity alike."""
+    assert isinstance(pseudo.target, Tensor)
+    return Pseudo(change(pseudo.target), change(pseudo.weight), change(pseudo.valid))
 
 
 def with_warps(batch: Batch, warp: Warp, change: Callable[[Tensor], Tensor] = _as_drawn) -> Batch:

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from sfumato.data.pairs import PairTable, draw_pair_splits, pairs_from_arrays
+from sfumato.data.pairs.stored import StoredMasks
 from sfumato.methods import Facts, Method, build
 from sfumato.models import Segmenter, build_segmenter
 from sfumato.pair_data import PairData
@@ -48,10 +51,21 @@ def table(classes: int = 3) -> PairTable:
     return pairs_from_arrays(images, masks, classes=names)
 
 
+@cache
+def stored(classes: int) -> StoredMasks:
+    """What an earlier network might have said of the images: the class that their brightness speaks for."""
+    folder, known = Path(tempfile.mkdtemp()), table(classes)
+    for row in range(len(known)):
+        bright = known.images.image(row).float().mean(dim=0) * classes / 256
+        Image.fromarray(bright.to(torch.uint8).numpy()).save(folder / f"{row}.png")
+    files = {row: folder / f"{row}.png" for row in range(len(known))}
+    return StoredMasks(files, known.images, classes, mend="")
+
+
 def data(classes: int = 3) -> PairData:
     splits = draw_pair_splits(table(classes), labels=6, fraction=None, val=4, test=0, seed=0)
     augment = DenseAugment("small", seed=0, crop=CROP, mean=(0.5,) * 3, std=(0.5,) * 3)
-    return PairData(table(classes), splits, augment)
+    return PairData(table(classes), splits, augment, stored=stored(classes))
 
 
 def network(classes: int = 3, norm: str = "batch") -> Segmenter:
@@ -60,7 +74,10 @@ def network(classes: int = 3, norm: str = "batch") -> Segmenter:
 
 
 def method(name: str, given: PairData, **options: object) -> Method:
-    return build(name, Facts(given.num_classes, len(given.splits.unlabeled), dense=True), options)
+    """Ready to use; training attaches it once more."""
+    made = build(name, Facts(given.num_classes, len(given.splits.unlabeled), dense=True), options)
+    made.attach(network(given.num_classes))
+    return made
 
 
 def run(

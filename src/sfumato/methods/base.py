@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.ohem import hardest
 from sfumato.functional.reduce import mean
-from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Pseudo, Views, ViewSpec
+from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Pseudo, Rounds, Views, ViewSpec
 
 
 class Networks(Protocol):
@@ -32,6 +32,7 @@ class Method(nn.Module, ABC):
     """`state_dict()` is all its memory; `views` is all it sees."""
 
     views: ViewSpec = ViewSpec()
+    rounds: Rounds | None = None  # of a method whose `views` are `stored`: how its labels are made
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
 
     def attach(self, net: nn.Module) -> None:
