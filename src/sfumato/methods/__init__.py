@@ -21,6 +21,7 @@ from sfumato.methods.flexmatch import flexmatch
 from sfumato.methods.freematch import freematch
 from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
 from sfumato.methods.pseudo_label import pseudo_label
+from sfumato.methods.self_training import st, st_pp
 from sfumato.methods.softmatch import softmatch
 from sfumato.methods.supervised import supervised, supervised_strong
 from sfumato.methods.uncertainty_weighted import uncertainty_weighted, uncertainty_weighted_flat
@@ -67,6 +68,8 @@ METHODS: Mapping[str, Entry] = {
     "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
     "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
+    "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1"),
+    "st_pp": Entry(st_pp, "Yang et al. 2022, ST++", "algorithm 2"),
     "supervised": Entry(supervised, "labels only, weak views", "cross-entropy"),
     "supervised_strong": Entry(supervised_strong, "labels only, weak and strong views", "cross-entropy"),
     "uncertainty_weighted": Entry(uncertainty_weighted, "Uncertainty-weighted SSL (seed paper)", "eq. 1-8"),
