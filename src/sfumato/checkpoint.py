@@ -29,6 +29,7 @@ from torch import Tensor
 from sfumato.errors import DataError, UsageError
 
 FORMAT = 1
+COPIES = "copies"  # the folder of a run that `save_copy` writes to
 MANIFEST, STATE, OPTIMIZER = "manifest.json", "state.json", "optimizer.pt"
 NAME = re.compile(r"step-(\d{8,})")
 UNFINISHED = re.compile(r"\.step-\d+\.(new|gone)")
@@ -131,6 +132,30 @@ def prune(folder: Path, keep: int) -> list[Path]:
     for path in deleted:
         _remove(path)
     return deleted
+
+
+def save_copy(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> Path:
+    """Write weights alone, in one file that is whole or not there; one of the same step is replaced.
+
+    Raises DataError when the disk is full or the folder cannot be written.
+    """
+    path = folder / f"step-{step:08d}.safetensors"
+    new = path.with_name(f".{path.name}.new")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(new, safetensors.torch.save(_standalone(tensors)))
+        os.replace(new, path)
+        _flush(folder)
+    except OSError as error:
+        raise _write_error(folder, error) from error
+    finally:
+        new.unlink(missing_ok=True)
+    return path
+
+
+def copies(folder: Path) -> list[Path]:
+    """What `save_copy` wrote, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
 
 
 def _step(path: Path) -> int:

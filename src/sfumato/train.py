@@ -67,6 +67,8 @@ def train(
     identity: Mapping[str, object] | None = None,
     resume: bool = False,
     quiet: bool = False,
+    title: str | None = None,
+    copies: int = 0,
 ) -> Result:
     """Train `model` by `method`; under torchrun over all ranks, with the same global batch.
 
@@ -76,6 +78,9 @@ def train(
         resume: continue from the newest whole checkpoint of `folder`; the end is that of an uninterrupted run, bit for
             bit on a CPU.
         quiet: show warnings only.
+        title: what progress is headed with; the name of the method by default.
+        copies: so many copies of the averaged weights, evenly spread over the steps, are kept in the folder `copies` of
+            `folder`, the last one at the end.
 
     Raises:
         CollapseError: the loss was not finite, or pseudo-labels collapsed and `on_collapse` is "stop".
@@ -95,7 +100,8 @@ def train(
     watch, ranks = _Stopwatch(memory), distributed.active()
     nets.student.train()
 
-    title = str((identity or {}).get("method.name", type(method).__name__))
+    title = title or str((identity or {}).get("method.name", type(method).__name__))
+    kept = {max(1, config.steps * (number + 1) // copies) for number in range(copies)}
     reporter = Reporter(title, config.steps, start=start, quiet=quiet)
     with closing(log), closing(batches), reporter, StopRequest() as stop:
         for message in skipped:
@@ -105,7 +111,8 @@ def train(
             # Dropout and stochastic depth are functions of the step too, and not alike on two ranks.
             torch.manual_seed(_seed(seed, step, distributed.rank()))
             set_rate(state.optimizer, rate(step, config.steps, config))
-            warm_start = round(config.unlabeled_start * config.steps)
+            # Labels on the disk are as good at the first step as at the last.
+            warm_start = 0 if method.views.stored else round(config.unlabeled_start * config.steps)
             for batch, truth in batches.at(step, config.steps, labels_only_until=warm_start):
                 with accelerator.autocast():
                     losses = method.loss(nets, batch, progress)
@@ -149,6 +156,8 @@ def train(
                         coverage=record["pl/coverage"], trained=data.label_counts(),
                     )  # fmt: skip
                     _warn_of_collapse(collapse, done, memory, reporter, stop=config.on_collapse == "stop")
+            if done in kept:
+                state.keep_copy(folder, done)  # before the checkpoint, after which this step is not done again
             if last or stopping or done % config.save_every == 0:
                 watch.stop()
                 state.save(checkpoints, done, keep=config.keep)

@@ -87,6 +87,11 @@ class TrainingState:
             checkpoint.prune(folder, keep)
         distributed.barrier()
 
+    def keep_copy(self, folder: Path | None, step: int) -> None:
+        """The weights of the network to evaluate, beside the checkpoints of the run in `folder`."""
+        if folder is not None and distributed.rank() == 0:
+            checkpoint.save_copy(folder / checkpoint.COPIES, step, self.nets.evaluation.state_dict())
+
     def restore(self, folder: Path) -> tuple[int, list[str]]:
         """Load the newest whole checkpoint: the number of finished steps, 0 if there is none, and what was passed over.
 
