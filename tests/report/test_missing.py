@@ -45,6 +45,13 @@ def test_verdict_without_interval(run: Path) -> None:
     assert "Too early to tell" in text
 
 
+def test_verdict_of_validation_images(run: Path) -> None:
+    change(run / "verdict.json", n=300)
+    assert "300 test images" in said(run)
+    change(run / "verdict.json", split="val")
+    assert "300 validation images" in said(run)
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

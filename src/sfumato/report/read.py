@@ -25,6 +25,7 @@ Figures = Mapping[str, tuple[float, ...]]
 _RUN_FILES = ("metrics.json", "metrics.jsonl", "config.yaml")
 _FACTS = {
     "data": ("data.source", "data.path"),
+    "protocol": ("data.protocol",),
     "model": ("model.name",),
     "encoder": ("model.encoder",),
     "crop": ("views.crop",),
@@ -208,6 +209,7 @@ def _finding(folder: Path, groups: Sequence[Sequence[Path]]) -> Finding | None:
         margin=load.number(held.get("margin")),
         confidence=load.number(held.get("confidence")),
         n=load.whole(held.get("n")),
+        split=str(held.get("split") or "test"),
         seeds=_count(held.get("seeds")),
         method=_name(held.get("method")),
         baseline=_name(held.get("baseline")),
@@ -270,10 +272,16 @@ def _provenance(folder: Path, first: Path, entries: Sequence[Entry]) -> Provenan
         config=text,
         facts=tuple((label, _setting(value)) for label, value in facts.items()),
         environment=tuple((key, _plain(value)) for key, value in environment.items()),
-        splits=tuple(
-            (key, _counted(value)) for key, value in splits.items() if key not in ("notes", "hashes", "version")
-        ),
+        splits=_told_splits(splits),
     )
+
+
+def _told_splits(splits: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Parts by their size, and the lists that made them by their hashes."""
+    parts = {key: value for key, value in splits.items() if key not in ("notes", "hashes", "version", "lists")}
+    lists = load.flatten(splits.get("lists") or {})
+    hashes = ((f"list {part}", f"SHA-256 {value}") for part, value in lists.items())
+    return (*((key, _counted(value)) for key, value in parts.items()), *hashes)
 
 
 def _nearest(first: Path, folder: Path, name: str) -> Path:

@@ -118,6 +118,7 @@ class Finding:
     margin: float | None = None
     confidence: float | None = None
     n: int | None = None
+    split: str = "test"
     seeds: int | None = None
     method: str | None = None
     baseline: str | None = None

@@ -99,7 +99,7 @@ def verdict(account: Account) -> Verdict:
         told = f"There is no verdict: {missing}. `sfumato train` compares with labels only unless told not to."
         return Verdict(_fallback(account), told, "unknown", None)
     counted = [
-        f"{wording.whole(finding.n)} test images" if finding.n else "",
+        f"{wording.whole(finding.n)} {'validation' if finding.split == 'val' else 'test'} images" if finding.n else "",
         f"{finding.seeds} seeds" if finding.seeds and finding.seeds > 1 else "",
         f"{wording.percent(finding.confidence, 0)} interval" if finding.confidence else "",
     ]
