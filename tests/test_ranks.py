@@ -15,6 +15,9 @@ def collectives():
     assert distributed.sum_over_ranks(here).tolist() == [3.0]
     assert torch.equal(here, before)
     assert distributed.mean_over_ranks(here).tolist() == [1.5]
+    pair = torch.tensor([rank, 1 - rank])
+    assert distributed.max_over_ranks(pair).tolist() == [1, 1]
+    assert pair.tolist() == [rank, 1 - rank]
     assert distributed.gather_batch(here).tolist() == [1.0, 2.0]
     rows = torch.arange(3 * (rank + 1)).reshape(-1, 3)
     assert distributed.gather(rows).tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
@@ -93,6 +96,9 @@ def test_one_process_needs_no_group():
     here = torch.tensor([1.0])
     assert distributed.sum_over_ranks(here) is here
     assert distributed.gather(here) is here
+    pair = torch.tensor([rank, 1 - rank])
+    assert distributed.max_over_ranks(pair).tolist() == [1, 1]
+    assert pair.tolist() == [rank, 1 - rank]
     assert distributed.gather_batch(here) is here
     assert distributed.sum_with_gradient(here) is here
     assert (distributed.rank(), distributed.world_size(), distributed.active()) == (0, 1, False)

@@ -48,6 +48,15 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return sum_over_ranks(value) / world_size() if active() else value
 
 
+def max_over_ranks(value: Tensor) -> Tensor:
+    """The largest `value` of all ranks, entry by entry, without gradient; `value` itself is left alone."""
+    if not active():
+        return value
+    largest = value.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
 def average_over_ranks_(tensors: list[Tensor]) -> None:
     """Puts the mean over the ranks into floating tensors, in place, by one collective."""
     if not active() or not tensors:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sfumato.errors import UsageError
 from sfumato.functional.probability import normalized_entropy, probability
 from sfumato.rules import (
     Aligned,
@@ -19,6 +20,7 @@ from sfumato.rules import (
     MeanNormalized,
     OneMinusEntropy,
     OneSidedBell,
+    PeakThreshold,
     Ramp,
     SelfAdaptiveThreshold,
     Spectral,
@@ -212,3 +214,17 @@ def test_aligned_statistics_are_of_what_it_says():
 def test_fixed_threshold_reads_the_limit_in_the_precision_of_p():
     p = torch.tensor([[0.95, 0.05], [0.949, 0.051]])
     assert FixedThreshold(0.95)(p).tolist() == [1.0, 0.0]
+
+
+def test_peak_threshold_follows_the_best_of_each_class_predicted():
+    rule = PeakThreshold(4, threshold=0.8, momentum=0.9).double()
+    p = torch.tensor([[0.7, 0.3, 0, 0], [0.9, 0.1, 0, 0], [0, 0.4, 0.6, 0], [0.01, 0.99, 0, 0]], dtype=torch.float64)
+    valid = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    tau = 0.8 * 0.9 + 0.1 * (0.9 + 0.6) / 2  # the second class is predicted where nothing is valid only
+    assert learn(rule, p, valid).tolist() == [0.0, 1.0, 0.0, 1.0]
+    assert float(rule.level.value) == pytest.approx(tau, abs=1e-7)
+    learn(rule, p, torch.zeros_like(valid))
+    assert float(rule.level.value) == pytest.approx(tau, abs=1e-7)
+    assert PeakThreshold(3).level.value == pytest.approx(0.85)
+    with pytest.raises(UsageError, match=r"PeakThreshold\(threshold=85\): expected a probability"):
+        PeakThreshold(3, threshold=85)

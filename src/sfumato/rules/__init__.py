@@ -12,6 +12,7 @@ from sfumato.rules.threshold import (
     ClassCurriculum,
     Coverage,
     FixedThreshold,
+    PeakThreshold,
     RelativeThreshold,
     SelfAdaptiveThreshold,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "NoRefinement",
     "OneMinusEntropy",
     "OneSidedBell",
+    "PeakThreshold",
     "Product",
     "PrototypeAttraction",
     "Ramp",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfumato.distributed import gather_batch, mean_over_ranks, world_size
+from sfumato.distributed import gather_batch, max_over_ranks, mean_over_ranks, world_size
 from sfumato.errors import UsageError, check_choice
 from sfumato.functional.probability import class_sums, confidence, probability
 from sfumato.functional.weigh import above, curriculum_threshold, self_adaptive_threshold
@@ -177,3 +177,32 @@ def _global_quantile(values: Tensor, valid: Tensor, q: float) -> tuple[Tensor, T
     everything = gather_batch(values.masked_fill(valid == 0, float("nan")).flatten())
     found = torch.nanquantile(everything, q)
     return found.nan_to_num(0.0), ~found.isnan()
+
+
+class PeakThreshold(Weigher):
+    """CorrMatch: tau follows the mean over the classes predicted in the batch of the largest confidence in each.
+
+    tau <- momentum tau + (1 - momentum) mean_c max q over the valid predictions of class c, of all ranks. The batch is
+    observed first. As the surest prediction of a class is soon near 1, tau rises from its relaxed start towards 1.
+
+    Args:
+        num_classes: C.
+        threshold: tau to start with.
+        momentum: of the average.
+    """
+
+    def __init__(self, num_classes: int, *, threshold: float = 0.85, momentum: float = 0.999) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.level = RunningMean(checked_threshold("PeakThreshold", threshold), momentum=momentum, init="given")
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        top, label = confidence(p)
+        peaks = torch.zeros(self.num_classes, dtype=p.dtype, device=p.device)
+        peaks.scatter_reduce_(0, label.flatten(), (top * valid).flatten().to(p.dtype), "amax")
+        peaks = max_over_ranks(peaks)
+        predicted = (peaks > 0).sum()
+        self.level.blend(peaks.sum() / predicted.clamp_min(1), predicted > 0)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return above(p, self.level.value)
