@@ -25,7 +25,7 @@ def launch(folder: Path, *words: str, ranks: int = 1) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["freematch", "flexmatch", "softmatch", "uncertainty_weighted"])
+@pytest.mark.parametrize("name", ["freematch", "flexmatch", "softmatch", "uncertainty_weighted", "cps"])
 def test_two_ranks_give_the_statistics_of_one(name: str, tmp_path: Path) -> None:
     # a network without batch statistics: those are each rank's own, as everywhere
     # and few steps: training doubles rounding, after ten the networks themselves differ by 2e-5

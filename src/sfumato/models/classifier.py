@@ -61,6 +61,11 @@ class Classifier(nn.Module):
         """Channels of the features that `FeatureDropout` acts on: those of the head."""
         return (self.num_features,)
 
+    @property
+    def heads(self) -> tuple[nn.Module, ...]:
+        """What is not the backbone, and new however the backbone was pretrained."""
+        return (self.head,)
+
     def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
         """Images (N, channels, H, W), normalised, to logits (N, C) and features (N, D), the latter before dropout.
 

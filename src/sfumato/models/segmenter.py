@@ -77,6 +77,11 @@ class Segmenter(nn.Module):
         """Channels of each map that `FeatureDropout` acts on."""
         return self.encoder.channels
 
+    @property
+    def heads(self) -> tuple[nn.Module, ...]:
+        """What is not the encoder, and new however the encoder was pretrained."""
+        return (self.decoder, self.classifier)
+
     def encode(self, x: Tensor) -> Features:
         """Normalized images (N, channels, H, W) to the maps that the decoder takes, of the filled images."""
         height, width = self._filled(x.shape[-2:])
@@ -138,7 +143,7 @@ class Segmenter(nn.Module):
         """Groups for a torch optimizer; see `models.groups`. The backbone is the encoder, the head all the rest."""
         return parameter_groups(
             backbone=None if self.frozen else self.encoder.named_parameters(),
-            head=[*self.decoder.named_parameters(), *self.classifier.named_parameters()],
+            head=[named for part in self.heads for named in part.named_parameters()],
             undecayed=frozenset(f"net.{name}" for name in self.encoder.undecayed),
             lr=lr,
             weight_decay=weight_decay,
