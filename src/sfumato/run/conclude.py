@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,18 @@ from sfumato.run import files
 from sfumato.run.ranks import is_first
 from sfumato.train import Result
 
+ROUND = ("method", "seconds", "images", "val", "test")  # what metrics.json keeps of each training before the last
 
-def conclude(result: Result, data: TrainData, config: Config, folder: Path) -> dict[str, Any]:
+
+def conclude(
+    result: Result, data: TrainData, config: Config, folder: Path, *, earlier: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """Evaluate and write everything; metrics.json comes last and says that the run has ended.
 
     The network is the last one (the averaged weights if there are any). The one that was best on validation is reported
     apart, since choosing it looked at validation labels. The temperature comes from validation labels too.
+
+    earlier: the metrics of the trainings before it, where the run takes several; their seconds are added.
     """
     last = data.measure(result.model, result.device, bins=config.evaluate.bins)
     best = _best(result, data, config, last)
@@ -33,8 +39,8 @@ def conclude(result: Result, data: TrainData, config: Config, folder: Path) -> d
         "criterion": data.criterion,
         "seed": config.seed,
         "steps": config.train.steps,
-        "seconds": round(result.seconds, 3),
-        "cpu_seconds": round(result.cpu_seconds, 3),
+        "seconds": round(result.seconds + (earlier[-1]["seconds"] if earlier else 0.0), 3),
+        "cpu_seconds": round(result.cpu_seconds + (earlier[-1]["cpu_seconds"] if earlier else 0.0), 3),
         "temperature": last.temperature,
         **last.sections,
         "best": best and {"step": result.best_step, "temperature": best.temperature, **best.sections},
@@ -42,6 +48,7 @@ def conclude(result: Result, data: TrainData, config: Config, folder: Path) -> d
         "images": counts(data),
         "collapse": result.collapse,
         "warnings": result.warnings,
+        **({"rounds": [{key: one[key] for key in ROUND} for one in earlier]} if earlier else {}),
     }
     if is_first():
         write_predictions(folder, last)

@@ -18,7 +18,7 @@ from sfumato.batches import check_batch_size
 from sfumato.config import Config, dump, identity, load
 from sfumato.data import Splits
 from sfumato.errors import DataError, SfumatoError
-from sfumato.run import files, judge, prepare
+from sfumato.run import files, judge, prepare, rounds
 from sfumato.run.part import Say, open_part, run_part
 from sfumato.run.ranks import decided_by_first, is_first, together
 from sfumato.run.table import Row, row
@@ -142,7 +142,9 @@ def rehearse(config: Config, table: prepare.AnyTable) -> Splits:
     check_batch_size(config.train.batch_size, config.train.accumulate)
     splits = prepare.draw(config, table)
     model = prepare.make_model(config, table)
-    prepare.make_method(config, prepare.make_data(config, table, splits, model))
+    method = prepare.make_method(config, prepare.make_data(config, table, splits, model))
+    if method.rounds is not None:
+        rounds.check(config, method.rounds, splits)
     return splits
 
 
@@ -180,10 +182,11 @@ def _one_seed(config: Config, table: prepare.AnyTable, folder: Path, summary: Su
     splits = prepare.splits_of(config, table, folder / files.SPLITS)
     own = Summary(folder)
     wanted = config.method.name
-    if prepare.uses_unlabeled(wanted) and not len(splits.unlabeled):
+    in_rounds = rounds.in_rounds(wanted)
+    if prepare.uses_unlabeled(wanted) and not len(rounds.to_label(splits) if in_rounds else splits.unlabeled):
         say(FALLBACK.format(method=wanted))
         config = config.with_method(prepare.FAIR_BASELINE)
-        own.verdict = judge.no_unlabeled()
+        own.verdict, in_rounds = judge.no_unlabeled(), False
     method = config.method.name
     if config.baseline and prepare.uses_unlabeled(method):
         plain = config.with_method(prepare.FAIR_BASELINE).model_copy(update={"baseline": False})
@@ -192,7 +195,8 @@ def _one_seed(config: Config, table: prepare.AnyTable, folder: Path, summary: Su
             shutil.copyfile(folder / files.SPLITS, folder / "baseline" / files.SPLITS)
         metrics = run_part(plain, table, splits, folder / "baseline", say=say, quiet=quiet)
         own.add(prepare.FAIR_BASELINE, folder / "baseline", metrics)
-    own.add(method, folder, run_part(config, table, splits, folder, say=say, quiet=quiet))
+    run = rounds.run_rounds if in_rounds else run_part
+    own.add(method, folder, run(config, table, splits, folder, say=say, quiet=quiet))
     own.method = summary.method = method
     summary.verdict = _verdict(own, folder)
     for name, runs in own.runs.items():

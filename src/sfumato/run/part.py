@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from sfumato.config import Config, dump, identity
 from sfumato.data import Splits
 from sfumato.errors import UsageError
-from sfumato.run import files, prepare
+from sfumato.run import files, label_files, prepare
 from sfumato.run.conclude import conclude
 from sfumato.run.environment import environment
 from sfumato.run.ranks import is_first
@@ -19,6 +20,21 @@ from sfumato.run.table import one_line
 from sfumato.train import train
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training of several that make up a method: see `run.rounds`."""
+
+    number: int  # from 1
+    count: int
+    method: str  # the name of the whole
+    shares: tuple[label_files.Share, ...] = ()  # labels of earlier rounds to train on
+    copies: int = 0  # of the network to keep on the way
+    earlier: tuple[dict[str, Any], ...] = ()  # the metrics of the rounds before
+
+    def __str__(self) -> str:
+        return f"round {self.number} of {self.count}"
 
 
 def open_part(config: Config, folder: Path) -> None:
@@ -31,21 +47,41 @@ def open_part(config: Config, folder: Path) -> None:
         files.write_json(folder / files.ENVIRONMENT, environment())
 
 
-def run_part(
-    config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, *, say: Say, quiet: bool
-) -> dict[str, Any]:
-    """Train and conclude, or go on where an earlier call in the same folder stopped; the metrics of the end."""
-    label = f"{config.method.name}, seed {config.seed}"
+def finished(folder: Path, label: str, say: Say) -> dict[str, Any] | None:
+    """The metrics of a training that has ended before, which `say` is told; None if there is something left to do."""
     metrics = files.metrics_of(folder)
-    if metrics is not None and all((folder / name).is_file() for name in (files.CARD, files.WEIGHTS)):
-        say(f"{label}: finished before, {one_line(metrics)}")
+    if metrics is None or not all((folder / name).is_file() for name in (files.CARD, files.WEIGHTS)):
+        return None
+    say(f"{label}: finished before, {one_line(metrics)}")
+    return metrics
+
+
+def run_part(
+    config: Config,
+    table: prepare.AnyTable,
+    splits: Splits,
+    folder: Path,
+    *,
+    say: Say,
+    quiet: bool,
+    this: Round | None = None,
+) -> dict[str, Any]:
+    """Train and conclude, or go on where an earlier call in the same folder stopped; the metrics of the end.
+
+    this: which of several trainings it is, where it is one.
+    """
+    whole = this.method if this else config.method.name
+    label = f"{whole}, seed {config.seed}" + (f", {this}" if this else "")
+    metrics = finished(folder, label, say)
+    if metrics is not None:
         return metrics
     count = f"{len(splits.labeled):,} labelled"
     if prepare.uses_unlabeled(config.method.name):
-        count += f" and {len(splits.unlabeled):,} unlabelled"
+        count += f" and {len(splits.unlabeled):,} {'pseudo-labelled' if this else 'unlabelled'}"
     say(f"{label}: {config.train.steps:,} steps on {count} images")
     model = prepare.make_model(config, table)
     data = prepare.make_data(config, table, splits, model)
+    data = label_files.with_labels(data, this.shares) if this and this.shares else data
     method = prepare.make_method(config, data)
     try:
         result = train(
@@ -55,11 +91,13 @@ def run_part(
             config.train,
             seed=config.seed,
             folder=folder,
-            identity=identity(config),
+            identity=identity(config) | ({"round": this.number} if this else {}),
             resume=True,
             quiet=quiet,
+            title=f"{whole}, {this}" if this else None,
+            copies=this.copies if this else 0,
         )
-        metrics = conclude(result, data, config, folder)
+        metrics = conclude(result, data, config, folder, earlier=this.earlier if this else ())
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"{label}: the device is out of memory. Train in smaller pieces with the same gradient, accumulate="

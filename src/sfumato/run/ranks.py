@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sfumato import distributed
 from sfumato.errors import DataError, SfumatoError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def is_first() -> bool:
@@ -45,3 +49,12 @@ def decided_by_first(decide: Callable[[], str]) -> str:
     if mistake:
         raise DataError(mistake)
     return answer
+
+
+def own_device() -> torch.device:
+    """Where this rank computes, outside of training."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,0 +1,158 @@
+"""Self-training in rounds: train, label images on the disk, train another network from scratch on these labels too.
+
+A run of a method whose views are `stored` has
+
+    rounds/1/      the network of labels only, and what it labels
+    rounds/2/      where there are three rounds: the second network, and what it labels
+    (itself)       the last network, as of any other method
+
+Each training is resumed as any is, and labels are never made twice, so that a run can be stopped anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sfumato import checkpoint, distributed
+from sfumato.config import Config
+from sfumato.data import Splits
+from sfumato.errors import DataError, UsageError
+from sfumato.functional.stability import most_stable, stability
+from sfumato.methods import describe
+from sfumato.models import load_weights
+from sfumato.run import files, label_files, prepare
+from sfumato.run.label_files import Rows, Share
+from sfumato.run.part import Round, Say, finished, run_part
+from sfumato.run.ranks import is_first, own_device
+from sfumato.types import Rounds
+
+COPIES = 3  # of the first network: after a third, two thirds and all of its steps
+
+
+def in_rounds(method: str) -> bool:
+    return describe(method).views.stored
+
+
+def to_label(splits: Splits) -> Rows:
+    """The rows that are trained on without a label of their own."""
+    return np.setdiff1d(splits.unlabeled, splits.labeled)
+
+
+def check(config: Config, plan: Rounds, splits: Splits) -> None:
+    """Raise a UsageError for what the rounds of this run cannot do."""
+    name = config.method.name
+    if plan.labeler == "best" and not len(splits.val):
+        raise UsageError(f"{name}.labeler=best: there is no validation split to choose by. Use labeler=last.")
+    if plan.reliable is not None and config.train.steps < COPIES:
+        raise UsageError(
+            f"steps={config.train.steps}: {name} compares {COPIES} copies of a network on the way. "
+            f"Take at least {COPIES} steps."
+        )
+
+
+def in_words(config: Config, plan: Rounds) -> str:
+    steps = config.train.steps
+    return f"{plan.count} rounds of {steps:,} steps, {plan.count * steps:,} in all"
+
+
+def run_rounds(
+    config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, *, say: Say, quiet: bool
+) -> dict[str, Any]:
+    """All rounds, or what is missing of them; the metrics of the last network, with those of the others beside."""
+    label = f"{config.method.name}, seed {config.seed}"
+    metrics = finished(folder, label, say)
+    if metrics is not None:
+        return metrics
+    work = _Work(config, table, splits, folder, say, quiet)
+    say(f"{label}: {in_words(config, work.plan)}")
+    metrics = work.train(1, [])
+    shares: list[Share] = []
+    for number, rows in enumerate(work.shares(), start=1):
+        work.label(number, rows)
+        shares.append((work.place(number), rows))
+        metrics = work.train(number + 1, shares)
+    return metrics
+
+
+class _Work:
+    """What the rounds of one run have in common."""
+
+    def __init__(
+        self, config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, say: Say, quiet: bool
+    ) -> None:
+        self.config, self.table, self.splits, self.folder = config, table, splits, folder
+        self.say, self.quiet = say, quiet
+        self.rows = to_label(splits)
+        self.model = prepare.make_model(config, table)
+        self.data = prepare.make_data(config, table, splits, self.model)
+        plan = prepare.make_method(config, self.data).rounds
+        assert plan is not None
+        self.plan = plan if len(self.rows) > 1 else replace(plan, reliable=None)  # one image has no halves
+        self.device = own_device()
+        self.earlier: list[dict[str, Any]] = []
+
+    def place(self, number: int) -> Path:
+        return self.folder if number == self.plan.count else self.folder / "rounds" / str(number)
+
+    def train(self, number: int, shares: list[Share]) -> dict[str, Any]:
+        """The network of a round, on the labels and on what earlier ones have labeled."""
+        config = self.config if shares else self.config.with_method(self.plan.first)
+        rows = np.sort(np.concatenate([rows for _, rows in shares])) if shares else self.splits.unlabeled
+        copies = COPIES if number == 1 and self.plan.reliable is not None else 0
+        this = Round(number, self.plan.count, self.config.method.name, tuple(shares), copies, tuple(self.earlier))
+        splits, place = replace(self.splits, unlabeled=rows), self.place(number)
+        metrics = run_part(config, self.table, splits, place, say=self.say, quiet=self.quiet, this=this)
+        distributed.barrier()  # what the first rank wrote is there
+        self.earlier.append(metrics)
+        return metrics
+
+    def shares(self) -> list[Rows]:
+        """Which images the first network labels and, where there are three rounds, which the second."""
+        if self.plan.reliable is None:
+            return [self.rows]
+        place = self.place(1)
+        if not (place / label_files.RELIABILITY).exists():
+            self._rank(place, self.plan.reliable)
+        distributed.barrier()
+        return label_files.read_reliability(place, self.table.names, self.rows)
+
+    def _rank(self, place: Path, share: float) -> None:
+        paths = checkpoint.copies(place / checkpoint.COPIES)
+        if len(paths) < COPIES:
+            raise DataError(
+                f"{place / checkpoint.COPIES}: {len(paths)} copies of the first network; expected {COPIES}. "
+                f"Delete {place}, and `sfumato train --resume` trains it again."
+            )
+        self.say(f"{self.config.method.name}: comparing {COPIES} copies of the network on {len(self.rows):,} images")
+        nets = [self._loaded(path) for path in paths]
+        found = self.data.predictions(nets, self.rows, self.device, flip=self.plan.flip)
+        each = [stability(torch.stack(labels), self.data.num_classes) for _, labels in found]
+        mine = torch.cat([*each, torch.zeros(0, dtype=torch.float64)])
+        whole = distributed.gather(mine.to(self.device)).cpu()
+        distributed.barrier()
+        if is_first():
+            reliable = self.rows[most_stable(whole, share).numpy()]
+            label_files.write_reliability(place, self.table.names, self.rows, whole, reliable)
+
+    def label(self, number: int, rows: Rows) -> None:
+        place = self.place(number)
+        if not (place / label_files.LIST).exists():
+            self.say(f"{self.config.method.name}: the network of round {number} labels {len(rows):,} images")
+        distributed.barrier()
+        weights = files.BEST_WEIGHTS if self.plan.labeler == "best" else files.WEIGHTS
+
+        def predict(some: Rows) -> Any:
+            return self.data.predictions([self._loaded(place / weights)], some, self.device, flip=self.plan.flip)
+
+        label_files.write(place, self.table, rows, predict, self.device)
+
+    def _loaded(self, path: Path) -> nn.Module:
+        net = prepare.make_model(self.config, self.table)
+        load_weights(net, path)
+        return net.to(self.device).eval()
