@@ -108,7 +108,7 @@ class DenseAugment:
         )
         channels, (height, width) = len(self.mean), self.crop
         noise = uniform(self.seed, step, f"{purpose} noise", slots, channels * height * width)
-        return CutOut(cutmix.inside(boxes, self.crop), self._normalized(noise.view(-1, channels, height, width)))
+        return CutOut(cutmix.inside(boxes, self.crop), self._normalized(255 * noise.view(-1, channels, height, width)))
 
     def pasting(self, *, step: int, slots: Tensor, purpose: str) -> Pasting:
         """Boxes of labeled images, row i of the bank for image i, and boxes of other images of the batch."""
