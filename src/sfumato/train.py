@@ -87,6 +87,7 @@ def train(
         DataError: the checkpoint belongs to another configuration, or cannot be written.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
+    config = config.counted(labeled=len(data.splits.labeled), unlabeled=len(data.splits.unlabeled))
     accelerator = _accelerator(config.precision)
     state = _prepare(method, model, data, config, accelerator, seed, identity)
     nets, memory, telemetry = state.nets, state.memory, state.telemetry

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from sfumato.errors import UsageError, check_choice
@@ -17,6 +18,8 @@ Schedule = Literal["cosine_half", "cosine_7_16", "poly", "constant"]
 class TrainConfig:
     """How to train. The defaults suit small images, few labels and minutes on a CPU.
 
+    epochs, where given, take the place of steps: each is a pass over the unlabelled samples, or over the labelled ones
+    where there are no others. See `counted`.
     batch_size is the number of labelled samples of a step over all ranks, unlabeled_ratio times as many are unlabelled.
     warmup and unlabeled_start are shares of the steps: of rising learning rate, and of labels-only training at first.
     accumulate cuts the batch into so many pieces with one step for all: the gradient is that of the whole batch, while
@@ -27,6 +30,7 @@ class TrainConfig:
     """
 
     steps: int = 500
+    epochs: int | None = None
     batch_size: int = 32
     unlabeled_ratio: int = 4
     optimizer: Optimizer = "sgd"
@@ -67,6 +71,8 @@ class TrainConfig:
                 raise UsageError(f"{key}={getattr(self, key)}: expected a number of at least 0.")
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip={self.clip}: expected a number above 0, or none.")
+        if self.epochs is not None and self.epochs < 1:
+            raise UsageError(f"epochs={self.epochs}: expected a whole number of at least 1, or none.")
         if self.ohem is not None and not 0 < self.ohem <= 1:
             raise UsageError(f"ohem={self.ohem}: expected a share above 0 and at most 1 such as 0.08, or none.")
         check_choice("train", "optimizer", self.optimizer, get_args(Optimizer))
@@ -74,3 +80,12 @@ class TrainConfig:
         check_choice("train", "layout", self.layout, get_args(Layout))
         check_choice("train", "precision", self.precision, ("fp32", "bf16", "fp16"))
         check_choice("train", "on_collapse", self.on_collapse, ("warn", "stop"))
+
+    def counted(self, *, labeled: int, unlabeled: int) -> TrainConfig:
+        """The same in steps, for so many samples: epochs times the batches that hold all of them, the last one too."""
+        if self.epochs is None:
+            return self
+        samples, batch = unlabeled, self.batch_size * self.unlabeled_ratio
+        if not unlabeled:
+            samples, batch = labeled, self.batch_size
+        return replace(self, steps=self.epochs * math.ceil(samples / batch), epochs=None)

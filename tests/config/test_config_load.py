@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.config import dump, flat, identity, load, recipe_names, recipe_summary, recipe_text
+from sfumato.data.pairs import PROTOCOLS
 from sfumato.errors import UsageError
 from sfumato.methods import METHODS
 from sfumato.train_config import TrainConfig
@@ -168,14 +169,14 @@ def test_what_the_command_line_says_replaces_what_would_contradict_it(tmp_path: 
 def test_what_is_written_reads_back_for_every_method_and_recipe(tmp_path: Path) -> None:
     count = 0
     for name, entry in METHODS.items():
-        task = "segmentation" if entry.dense_only else "classification"
-        for recipe in ["quick_seg", "none"] if entry.dense_only else [*recipe_names(), "none"]:
+        for recipe in [*PROTOCOLS, "quick_seg", "none"] if entry.dense_only else [*recipe_names(), "none"]:
+            task = "segmentation" if entry.dense_only or recipe in PROTOCOLS else "classification"
             config = load(overrides=[f"method={name}", f"task={task}", "seeds=0:2", "val=100"], recipe=recipe)
             again = load(settings(tmp_path, dump(config)))
             assert flat(again) == flat(config)
             assert identity(again) == identity(config)
             count += 1
-    assert count == sum(2 if entry.dense_only else 6 for entry in METHODS.values())
+    assert count == sum(7 if entry.dense_only else 11 for entry in METHODS.values())
 
 
 def test_every_option_of_the_loop_is_a_key_and_belongs_to_the_identity_unless_it_changes_nothing() -> None:
@@ -187,9 +188,15 @@ def test_every_option_of_the_loop_is_a_key_and_belongs_to_the_identity_unless_it
 
 
 def test_recipes_open_with_the_command_that_runs_them() -> None:
-    assert recipe_names() == ["classic", "finetune", "frozen", "quick", "quick_seg"]
+    assert recipe_names() == sorted(["classic", "finetune", "frozen", "quick", "quick_seg", *PROTOCOLS])
     for name in recipe_names():
-        assert recipe_text(name).splitlines()[0] == f"# sfumato train DATA recipe={name}"
+        first = recipe_text(name).splitlines()[0]
+        if name in PROTOCOLS:
+            words = first.removeprefix("# sfumato train ").split()[1:]
+            assert f"protocol={name}" in words
+            assert load(overrides=words).recipe == name
+        else:
+            assert first == f"# sfumato train DATA recipe={name}"
         assert recipe_summary(name).endswith(".")
 
 

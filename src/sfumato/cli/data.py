@@ -36,19 +36,32 @@ def check(
     classes: Annotated[
         Path | None, typer.Option(help="Masks: file of class names, a line each, with colors as name,r,g,b.")
     ] = None,
-    void: Annotated[int, typer.Option(help="Masks: the value that stands for no class.")] = 255,
+    mapping: Annotated[
+        str | None, typer.Option(help="Masks: stored value: class, such as '{7: 0, 8: 1, 0: 255}'; 255 is void.")
+    ] = None,
+    void: Annotated[int | None, typer.Option(help="Masks: the value that stands for no class; 255.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Masks: must be this published set: ade20k, camvid, cityscapes, coco or voc.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything found, as JSON.")] = False,
 ) -> None:
     """Count classes and images, find broken files, duplicates and leaks. Changes nothing; exits with 3 on errors."""
+    from sfumato.config import load
     from sfumato.data import check as examine
     from sfumato.data.pairs import check_pairs
     from sfumato.data.task import task_of
 
     found: CheckReport | PairReport
-    if task_of(source, masks=masks, labels_csv=labels, lists=lists, format=format) == "segmentation":
-        found = check_pairs(source, masks=masks, csv=labels, lists=lists, layout=format, classes=classes, void=void)
+    if task_of(source, masks=masks, labels_csv=labels, lists=lists, format=format, protocol=protocol) == "segmentation":
+        given = {"mapping": mapping, "void": void, "protocol": protocol}
+        told = [f"data.{key}={value}" for key, value in given.items() if value is not None]
+        data = load(overrides=["task=segmentation", *told]).data  # a protocol has its own value of void
+        found = check_pairs(
+            source, masks=masks, csv=labels, lists=lists, layout=format, classes=classes,
+            mapping=data.mapping, void=data.void, protocol=data.protocol,
+        )  # fmt: skip
     else:
-        _refuse_unused({"--classes": classes is not None, "--void": void != 255})
+        _refuse_unused({"--classes": classes is not None, "--mapping": mapping is not None, "--void": void is not None})
         found = examine(source, labels=labels)
     if as_json:
         print_json(asdict(found) | {"ok": found.ok})

@@ -27,7 +27,10 @@ NAMES: dict[Task, tuple[Iterable[str], Callable[[str], None]]] = {  # of views, 
     "classification": (PRESETS, check_model_name),
     "segmentation": (DENSE_PRESETS, check_segmenter_name),
 }
-_OF_MASKS = ("data.masks", "data.lists", "data.format", "data.classes", "data.void", "data.resize", "model.encoder")
+_OF_MASKS = (
+    "data.masks", "data.lists", "data.format", "data.protocol", "data.classes", "data.mapping", "data.void",
+    "data.resize", "model.encoder",
+)  # fmt: skip
 # keys that a task has no use for, with what to give instead
 NOT_OF: dict[Task, dict[str, str]] = {
     "classification": dict.fromkeys((*_OF_MASKS, "views.crop", "evaluate.inference"), ""),
@@ -93,6 +96,7 @@ def check_use(settings: Settings, task: Task, train: TrainConfig, problems: list
     """A value that nothing uses is a mistake when someone has just typed it."""
     weights = settings.get("model.weights", (None, ""))[0]
     unused = {
+        "train.steps": (train.epochs is not None, "epochs take their place"),
         "train.momentum": (train.optimizer != "sgd", "only optimizer=sgd has a momentum"),
         "train.final_lr": (train.schedule != "cosine_half", "only schedule=cosine_half has a final_lr"),
         "model.pretrained": (weights is not None, "weights=FILE takes its place"),

@@ -21,6 +21,8 @@ SECTIONS: dict[str, type[schema.Section]] = {
 }
 SHORT = {"data": "data.source", "method": "method.name", "model": "model.name", "views": "views.preset"}
 """A section named without a key means this one."""
+OPEN = ("model.options.", "data.mapping.")
+"""Settings that hold others, under names of their own."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Keys:
         """The dotted key that `given` means. Raises LookupError that says what is wrong with it."""
         if given in SHORT:
             return SHORT[given]
-        if given in self.types or given.startswith("model.options."):
+        if given in self.types or given.startswith(OPEN):
             return given
         same = [key for key in self.types if _leaf(key) == given]
         if self.method not in METHODS:  # the mistake to tell of is the method's name

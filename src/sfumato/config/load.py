@@ -15,6 +15,7 @@ from sfumato.config.keys import Keys
 from sfumato.config.recipe import recipe_text
 from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPES, Config, nested
 from sfumato.config.text import parse, write
+from sfumato.data.pairs import PROTOCOLS
 from sfumato.data.task import Task, task_of
 from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.train_config import TrainConfig
@@ -48,9 +49,9 @@ def load(path: Path | None = None, overrides: Sequence[str] = (), recipe: str | 
     if path is not None:
         upper.insert(0, _from_file(path))
     below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
-    task = _task(upper)
-    named = recipe or next(iter(below), DEFAULT_RECIPES[task])
-    layers = [*([_from_recipe(str(named))] if named != "none" else []), *upper]
+    named = str(recipe or next(iter(below), None) or _default_recipe(upper))
+    layers = [*([_from_recipe(named)] if named != "none" else []), *upper]
+    task = _task(layers)
     method = next(
         (found for layer in reversed(layers) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
     )
@@ -71,17 +72,23 @@ def dump(config: Config) -> str:
 # Layers
 
 
+def _default_recipe(layers: Sequence[Layer]) -> str:
+    """A protocol brings the settings of its papers along, and else the task decides."""
+    protocol = _given(layers, "data.protocol", "protocol")
+    return str(protocol) if protocol in PROTOCOLS else DEFAULT_RECIPES[_task(layers)]
+
+
+def _given(layers: Sequence[Layer], *keys: str) -> Any:
+    found = next((found for layer in reversed(layers) if (found := layer.get(*keys)) is not None), None)
+    return None if found == "none" else found
+
+
 def _task(layers: Sequence[Layer]) -> Task:
-    """The task decides which recipe is the default one."""
-
-    def given(*keys: str) -> Any:
-        return next((found for layer in reversed(layers) if (found := layer.get(*keys)) is not None), None)
-
-    told = given("data.task", "task")
+    told = _given(layers, "data.task", "task")
     if told in DEFAULT_RECIPES:
         return cast(Task, told)
-    named = {key: given(f"data.{key}", key) for key in ("masks", "labels_csv", "lists", "format")}
-    source = str(given("data.source", "data", "source") or "")
+    named = {key: _given(layers, f"data.{key}", key) for key in ("masks", "labels_csv", "lists", "format", "protocol")}
+    source = str(_given(layers, "data.source", "data", "source") or "")
     return task_of(source, **{key: None if value is None else str(value) for key, value in named.items()})
 
 
@@ -154,8 +161,6 @@ def _merge(layers: Sequence[Layer], method: str, problems: list[str]) -> dict[st
     settings: dict[str, tuple[Any, str]] = {}
     for layer in layers:
         own = layer.get("method", "method.name")
-        for option, value in layer.for_methods.get(method, {}).items():
-            settings[f"method.{option}"] = (value, layer.origin)
         for given, value in layer.values.items():
             if own not in (None, method) and given.startswith("method."):
                 continue
@@ -166,8 +171,15 @@ def _merge(layers: Sequence[Layer], method: str, problems: list[str]) -> dict[st
                 continue
             none = isinstance(value, str) and value.lower() == "none" and keys.allows_none(key)
             settings[key] = (None if none else value, layer.origin)
+        for option, value in layer.for_methods.get(method, {}).items():
+            settings[option if "." in option else f"method.{option}"] = (value, layer.origin)
     settings["method.name"] = (method, settings.get("method.name", (method, "default"))[1])
     return _reconciled(settings)
+
+
+def _rank(setting: tuple[Any, str]) -> int:
+    """Of where a setting comes from: a recipe, a file, the command line."""
+    return 2 if setting[1] == COMMAND_LINE else 0 if setting[1].startswith("recipe ") else 1
 
 
 def _reconciled(settings: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
@@ -177,6 +189,8 @@ def _reconciled(settings: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, st
         value, origin = settings.get(key, (None, ""))
         return value is not None and than in settings and settings[than][1] != origin
 
+    if stronger("train.steps", "train.epochs") and _rank(settings["train.steps"]) > _rank(settings["train.epochs"]):
+        del settings["train.epochs"]
     if stronger("model.weights", "model.pretrained") and settings["model.pretrained"][1].startswith("recipe "):
         del settings["model.pretrained"]
     if stronger("seed", "seeds") and settings["seed"][1] == COMMAND_LINE:

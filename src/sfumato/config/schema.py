@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from sfumato.data.pairs import ProtocolName
 from sfumato.data.task import Task
 from sfumato.methods import options
 from sfumato.train_config import TrainConfig
@@ -38,8 +39,10 @@ class DataSection(Section):
     val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
 
     Of images with masks only: `masks`, their folder; `lists`, a folder of labeled.txt, unlabeled.txt and val.txt;
-    `format`, instead of the layout that is recognized; `classes`, a file of class names and colours; `void`, the
-    value in masks that stands for no class; `resize`, the long side or [width, height] that images are read at.
+    `format`, instead of the layout that is recognized; `protocol`, the published data set that it must be, with so many
+    images of each part; `classes`, a file of class names and colours; `void`, the value in masks that stands for no
+    class; `mapping`, {stored value: class}, 255 for void, of masks that number otherwise; `resize`, the long side or
+    [width, height] that images are read at.
     """
 
     task: Task | Literal["auto"] = "auto"
@@ -48,7 +51,9 @@ class DataSection(Section):
     masks: str | None = None
     lists: str | None = None
     format: Literal["voc", "cityscapes", "ade20k", "folders", "coco"] | None = None
+    protocol: ProtocolName | None = None
     classes: str | None = None
+    mapping: dict[int, int] | None = None
     void: Annotated[int, Field(ge=0)] = 255
     resize: Size | None = None
     image_size: Annotated[int, Field(ge=1)] | None = None  # None: as the images are, or 224

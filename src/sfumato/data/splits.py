@@ -47,6 +47,7 @@ class Splits:
     split_seed: int = 0
     names: Sequence[str] = ()  # of all rows of the table
     hashes: dict[str, str] = field(default_factory=dict)  # what the fingerprint is made of
+    lists: dict[str, str] = field(default_factory=dict)  # list of the source -> SHA-256: which published split it is
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{part}={len(getattr(self, part))}" for part in PARTS)
@@ -60,6 +61,7 @@ class Splits:
             "split_seed": self.split_seed,
             "fingerprint": self.fingerprint,
             "hashes": self.hashes,
+            "lists": self.lists,
             "notes": self.notes,
             **{part: [self.names[row] for row in getattr(self, part)] for part in PARTS},
             "left_out": [self.names[row] for row in self._left_out()],
@@ -93,6 +95,7 @@ class Splits:
             notes=content["notes"],
             names=table.names,
             hashes=hashes,
+            lists=content.get("lists", {}),
         )
 
     def _left_out(self) -> Rows:

@@ -18,12 +18,13 @@ def task_of(
     labels_csv: str | Path | None = None,
     lists: str | Path | None = None,
     format: str | None = None,
+    protocol: str | None = None,
 ) -> Task:
     """What the names of files and folders say; nothing is decoded, and a source that is not there is no mistake yet.
 
     A table of labels in the folder comes first, then everything that `data.pairs` reads; the rest is classification.
     """
-    if masks is not None or lists is not None or format is not None:
+    if any(given is not None for given in (masks, lists, format, protocol)):
         return "segmentation"
     if labels_csv is not None:
         return "segmentation" if csv_pairs.is_table(Path(labels_csv)) else "classification"

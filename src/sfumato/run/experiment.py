@@ -97,7 +97,9 @@ def experiment(
         if resume is not None:
             _refuse_other_data(resume, table)  # before config.yaml is written anew
         else:
-            for note in rehearse(config, table).notes:
+            splits = rehearse(config, table)
+            config = prepare.counted(config, splits)
+            for note in splits.notes:
                 say(f"note: {note}")
         name = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
         folder = resume or Path(decided_by_first(lambda: str(files.claim(out, name))))
@@ -154,6 +156,7 @@ def rehearsal(config: Config) -> str:
     table = prepare.open_table(config)
     config = prepare.settled(config, table)
     splits = rehearse(config, table)
+    config = prepare.counted(config, splits)
     parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("labeled", "unlabeled", "val", "test"))
     lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *splits.notes]
     return "".join(f"# {line}\n" for line in lines) + dump(config)

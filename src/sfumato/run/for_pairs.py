@@ -31,6 +31,8 @@ def open_table(config: Config) -> PairTable:
         lists=Path(data.lists) if data.lists else None,
         layout=data.format,
         classes=Path(data.classes) if data.classes else None,
+        mapping=data.mapping,
+        protocol=data.protocol,
         resize=data.resize,
         channels=data.channels,
         void=data.void,

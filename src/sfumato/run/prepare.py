@@ -50,7 +50,8 @@ def located(config: Config) -> Config:
         source = str(Path(source).absolute())
     task = data.task
     if task == "auto":
-        task = task_of(data.source, masks=data.masks, labels_csv=data.labels_csv, lists=data.lists, format=data.format)
+        named = {key: getattr(data, key) for key in ("masks", "labels_csv", "lists", "format", "protocol")}
+        task = task_of(data.source, **named)
     files = {key: _absolute(getattr(data, key)) for key in ("labels_csv", "masks", "lists", "classes")}
     return config.model_copy(
         update={
@@ -82,6 +83,12 @@ def settled(config: Config, table: AnyTable) -> Config:
 
 def draw(config: Config, table: AnyTable) -> Splits:
     return _room(config).draw(config, table)
+
+
+def counted(config: Config, splits: Splits) -> Config:
+    """Epochs made steps, of which the splits say how many."""
+    train = config.train.counted(labeled=len(splits.labeled), unlabeled=len(splits.unlabeled))
+    return config.model_copy(update={"train": train})
 
 
 def make_model(config: Config, table: AnyTable) -> Net:

@@ -193,8 +193,9 @@ def _table(trained: Trained, source: str, masks: Path | None, csv: Path | None) 
     try:
         channels = trained.card["channels"]
         return load_pairs(
-            source, masks=masks, csv=csv, classes=given, void=data.void, resize=data.resize, channels=channels
-        )
+            source, masks=masks, csv=csv, classes=given, mapping=data.mapping, void=data.void, resize=data.resize,
+            channels=channels,
+        )  # fmt: skip
     except DataError as error:
         told = f"Masks are read with the {len(classes)} classes of the run: {listed(classes)}."
         raise DataError(f"{error}\n{told}") from error

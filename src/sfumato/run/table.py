@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from sfumato.criterion import CRITERIA, criterion_of
+from sfumato.data.pairs import SHOWN_DIGITS
 
 Values = tuple[float, ...]
 
@@ -25,6 +26,7 @@ class Row:
     nll: Values
     seconds: Values
     collapsed: bool
+    list_hash: str = ""  # of the list that says which images are labelled; "" where there was none
 
     def as_json(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
@@ -33,7 +35,7 @@ class Row:
         """The titles of `cells`."""
         found = CRITERIA[self.criterion]
         shown = [f"{found.name} %", *([f"{found.beside_name} %"] if self._is_dense else [])]
-        return [*shown, "ECE %", "ECE % scaled", "NLL", "seconds"]
+        return [*shown, "ECE %", "ECE % scaled", "NLL", "seconds", *(["list"] if self.list_hash else [])]
 
     @property
     def _is_dense(self) -> bool:
@@ -47,6 +49,7 @@ class Row:
             spread(self.ece_after, 100, 1),
             spread(self.nll, 1, 2),
             spread(self.seconds, 1, 0),
+            *([self.list_hash] if self.list_hash else []),
         ]
 
 
@@ -68,7 +71,13 @@ def row(method: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         nll=column("nll"),
         seconds=tuple(run["seconds"] for run in runs),
         collapsed=any(run["collapse"] for run in runs),
+        list_hash=_list_hash(runs[0]),
     )
+
+
+def _list_hash(run: Mapping[str, Any]) -> str:
+    lists = run.get("lists", {})
+    return str(lists.get("labeled") or lists.get("train") or "")[:SHOWN_DIGITS]
 
 
 def spread(values: Values, scale: float, digits: int) -> str:

@@ -3,6 +3,8 @@
 from sfumato.data.pairs.check import PairReport, check_pairs
 from sfumato.data.pairs.classes import palette
 from sfumato.data.pairs.draw import draw_pair_splits
+from sfumato.data.pairs.listing import SHOWN_DIGITS
+from sfumato.data.pairs.protocols import PROTOCOLS, ProtocolName
 from sfumato.data.pairs.sources import NAMES as BUILTIN_NAMES
 from sfumato.data.pairs.sources.lists import list_hash
 from sfumato.data.pairs.sources.shapes import RARE as SHAPES_RARE
@@ -11,11 +13,14 @@ from sfumato.data.pairs.table import PairTable, load_pairs, pairs_from_arrays
 
 __all__ = [
     "BUILTIN_NAMES",
+    "PROTOCOLS",
     "SHAPES_RARE",
+    "SHOWN_DIGITS",
     "Crops",
     "PairReport",
     "PairStore",
     "PairTable",
+    "ProtocolName",
     "check_pairs",
     "draw_pair_splits",
     "list_hash",

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from sfumato.data.decode import Header, digest, read_header
 from sfumato.data.listing import Problem, examples, plural
 from sfumato.data.pairs import sources
 from sfumato.data.pairs.classes import read_classes
 from sfumato.data.pairs.draw import pair_errors
 from sfumato.data.pairs.listing import Pair
+from sfumato.data.pairs.protocols import Contents, check_protocol
 from sfumato.data.pairs.survey import Survey, broken_problems, survey
 from sfumato.data.pairs.table import Classes, table_of_survey
 from sfumato.errors import DataError
@@ -37,6 +40,7 @@ class PairReport:
     broken: dict[str, str] = field(default_factory=dict)  # name of an image or mask -> reason
     duplicates: list[list[str]] = field(default_factory=list)  # names of images with equal pixels in one split
     leaks: list[list[str]] = field(default_factory=list)  # names of images with equal pixels in different splits
+    lists: dict[str, str] = field(default_factory=dict)  # list of the source -> SHA-256
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -59,10 +63,12 @@ def check_pairs(
     classes: Classes | None = None,
     mapping: Mapping[int, int] | None = None,
     void: int = VOID,
+    protocol: str | None = None,
 ) -> PairReport:
     """Read a source, decode each image and mask, and list what is there and every problem, not only the first.
 
-    The arguments are those of `load_pairs`. Raises UsageError for options that cannot be.
+    protocol: the published data set that it must be, one of `data.pairs.protocols.PROTOCOLS`. The other arguments are
+    those of `load_pairs`. Raises UsageError for options that cannot be.
     """
     name = str(source)
     try:
@@ -87,6 +93,8 @@ def check_pairs(
     told = any(problem.severity == "error" for problem in listing.problems) and not listing.known.any()
     if not told and not any(problem.severity == "error" for problem in found.problems) and len(pairs):
         problems += _table_problems(found, name)
+    if protocol is not None:
+        problems += check_protocol(protocol, _contents(found, name))
     total = found.counts.sum(axis=0)
     real = max(1, int(total[:-1].sum()))
     names = found.table.names
@@ -105,6 +113,7 @@ def check_pairs(
         broken=found.broken,
         duplicates=[[pairs[row].name for row in rows] for rows in duplicates],
         leaks=[[pairs[row].name for row in rows] for rows in leaks],
+        lists={file.part: file.sha256 for file in listing.lists},
         problems=[*problems, *_copy_problems(pairs, split, leaks, duplicates), *_no_pool(pairs, split)],
     )
 
@@ -114,6 +123,13 @@ def _table_problems(found: Survey, name: str) -> list[Problem]:
         return [Problem("error", message) for message in pair_errors(table_of_survey(found, name))]
     except DataError as error:
         return [Problem("error", str(error))]
+
+
+def _contents(found: Survey, name: str) -> Contents:
+    listing = found.listing
+    labeled = listing.known & np.array([pair.may_label for pair in listing.pairs], dtype=bool)
+    names = [pair.name for pair in listing.pairs]
+    return Contents(name, len(found.table), names, listing.split, labeled, listing.lists)
 
 
 def _splits(pairs: Sequence[Pair], split: list[str]) -> dict[str, tuple[int, int]]:

@@ -74,6 +74,7 @@ def draw_pair_splits(
         ],
         names=table.names,
         hashes=hashes,
+        lists={file.part: file.sha256 for file in table.lists},
     )
 
 

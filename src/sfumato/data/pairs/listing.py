@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from sfumato.data.listing import SPLIT_NAMES, UNLABELED_NAMES, Problem, examples
 from sfumato.data.pairs.classes import ClassTable
 from sfumato.data.pairs.masks import MaskItem
 
+SHOWN_DIGITS = 12
 SPLITS = {**SPLIT_NAMES, "training": "train"}
 
 
@@ -30,6 +32,29 @@ class Pair:
     may_label: bool = True  # False: its mask, if any, is the truth for telemetry and no label
 
 
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """A text file that says which images are for what. It, and not the share of labels, identifies a protocol."""
+
+    part: str  # labeled, unlabeled, train, val, test, or the file's stem
+    path: Path
+    lines: int  # that are not blank
+    sha256: str  # of these lines, whatever their ends, with or without a final newline
+    ended: bool  # has a final newline: without it, tools that count newlines find one line less
+
+    @classmethod
+    def read(cls, path: Path, part: str = "") -> ListFile:
+        text = path.read_text("utf-8-sig")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return cls(part or path.stem, path, len(lines), digest, text.endswith(("\n", "\r")))
+
+    @property
+    def hash(self) -> str:
+        """Enough of it to tell lists from each other."""
+        return self.sha256[:SHOWN_DIGITS]
+
+
 @dataclass(frozen=True)
 class PairListing:
     """The pairs of a source and what it says about the numbers in its masks."""
@@ -39,6 +64,7 @@ class PairListing:
     table: ClassTable | None = None
     mapping: Mapping[int, int] | None = None
     problems: list[Problem] = field(default_factory=list)
+    lists: tuple[ListFile, ...] = ()  # the files that say which images are for what
 
     def __len__(self) -> int:
         return len(self.pairs)

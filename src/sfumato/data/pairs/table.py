@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from sfumato.data.images import KEEP_LIMIT
 from sfumato.data.listing import examples
 from sfumato.data.pairs import sources
 from sfumato.data.pairs.classes import ClassTable, Color, read_classes
-from sfumato.data.pairs.listing import Pair, PairListing
+from sfumato.data.pairs.listing import ListFile, Pair, PairListing
+from sfumato.data.pairs.protocols import Contents, check_protocol
 from sfumato.data.pairs.store import PairStore, Resize, resized
 from sfumato.data.pairs.survey import Survey, broken_problems, errors_of, survey
 from sfumato.errors import DataError, UsageError
@@ -39,6 +40,7 @@ class PairTable:
     source: str
     layout: str = ""  # what the source was taken for, in words
     notes: tuple[str, ...] = ()  # what the user should know about how the source was read
+    lists: tuple[ListFile, ...] = ()  # the files that say which images are for what, if there are any
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -79,6 +81,7 @@ def load_pairs(
     resize: Resize = None,
     channels: int | None = None,
     skip_broken: bool = False,
+    protocol: str | None = None,
     keep_limit: int = KEEP_LIMIT,
 ) -> PairTable:
     """The table of a folder of images and masks, in whichever of the known layouts, or of a built-in set.
@@ -93,7 +96,9 @@ def load_pairs(
 
     resize: the long side in pixels, or (width, height), of each image and mask once decoded; None: as they are.
     channels: 1 or 3; None: 1 if every image is grey. skip_broken: leave out pairs that cannot be decoded (decodes all
-    of them once to find out) instead of raising. keep_limit: bytes of decoded images and masks to keep in memory.
+    of them once to find out) instead of raising. protocol: the published data set that it must be, one of
+    `data.pairs.protocols.PROTOCOLS`; other numbers of images or classes are refused. keep_limit: bytes of decoded
+    images and masks to keep in memory.
 
     Every mask is decoded once to see that its values are classes and its size is the image's. Raises DataError naming
     what is wrong with the data, UsageError for options that cannot be.
@@ -101,7 +106,7 @@ def load_pairs(
     _check_options(channels, void, resize)
     table = None if classes is None else read_classes(classes)
     listing = sources.read(source, masks=masks, csv=csv, lists_in=lists, layout=layout)
-    return build_pairs(
+    made = build_pairs(
         listing,
         str(source),
         table=table,
@@ -112,6 +117,18 @@ def load_pairs(
         skip_broken=skip_broken,
         keep_limit=keep_limit,
     )
+    return made if protocol is None else _of_protocol(made, protocol)
+
+
+def _of_protocol(table: PairTable, protocol: str) -> PairTable:
+    """The same with a note on which one it is. Raises DataError unless it is."""
+    found = Contents(
+        table.source, len(table.classes), table.names, table.split, table.known & table.may_label, table.lists
+    )
+    problems = check_protocol(protocol, found)
+    if errors := errors_of(problems):
+        raise DataError("\n".join(errors))
+    return replace(table, notes=(*table.notes, *(problem.message for problem in problems)))
 
 
 def pairs_from_arrays(
@@ -186,6 +203,7 @@ def table_of_survey(
         source=source,
         layout=listing.layout,
         notes=tuple(notes),
+        lists=listing.lists,
     )
 
 

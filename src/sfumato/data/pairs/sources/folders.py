@@ -26,6 +26,7 @@ from sfumato.data.listing import (
 )
 from sfumato.data.pairs.classes import CAMVID, ClassTable, find_table, table_of
 from sfumato.data.pairs.listing import (
+    ListFile,
     Pair,
     PairListing,
     bare,
@@ -227,7 +228,9 @@ def _with_lists(root: Path, listing: PairListing) -> PairListing:
     listed_as = f"images and masks by stem, splits by {', '.join(path.name for path in lists.values())}"
     camvid = all(CAMVID_DRIVES.fullmatch(PurePosixPath(pair.name).stem) for pair in pairs)
     table: ClassTable | None = listing.table or (CAMVID if camvid else None)
-    return replace(listing, pairs=pairs, layout="CamVid" if camvid else listed_as, table=table, problems=problems)
+    found = tuple(ListFile.read(path, part) for part, path in lists.items())
+    layout = "CamVid" if camvid else listed_as
+    return replace(listing, pairs=pairs, layout=layout, table=table, problems=problems, lists=found)
 
 
 def _ade_names(path: Path) -> list[str]:

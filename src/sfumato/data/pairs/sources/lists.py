@@ -5,13 +5,12 @@ A line of one path has no mask. The lists say which images are labelled: masks o
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.data.listing import UNLABELED_NAMES, Problem, examples, plural
 from sfumato.data.pairs.classes import CITYSCAPES, VOC, ClassTable, find_table
-from sfumato.data.pairs.listing import Pair, PairListing
+from sfumato.data.pairs.listing import ListFile, Pair, PairListing
 from sfumato.errors import DataError
 
 LABELED = ("labeled.txt", "labelled.txt")
@@ -37,8 +36,7 @@ def matches(folder: Path) -> bool:
 
 def list_hash(path: Path) -> str:
     """12 hex digits that tell one list from another, whatever its line ends and with or without a final newline."""
-    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    return ListFile.read(path).hash
 
 
 def read(root: Path, lists: Path) -> PairListing:
@@ -46,17 +44,20 @@ def read(root: Path, lists: Path) -> PairListing:
     files = _files(lists)
     if "labeled" not in files:
         raise DataError(f"{lists}: no {LABELED[0]} in it. Expected labeled.txt, unlabeled.txt and val.txt.")
-    notes = [f"{path.name}: {_count(path)}, hash {list_hash(path)}." for path in files.values()]
-    problems = [Problem("note", note) for note in notes]
+    found = tuple(ListFile.read(path, part) for part, path in files.items())
+    problems = [Problem("note", f"{f.path.name}: {plural(f.lines, 'line')}, hash {f.hash}.") for f in found]
     lines: dict[str, _Line] = {}
     for part, path in files.items():
         for line in _lines(path, part):
             first = lines.setdefault(line.image, line)
             if part in ("val", "test") and first.part != part:
                 problems.append(_twice(line, first))
+            elif first is not line and first.part == part:
+                problems.append(_again(line, first))
     pairs = [_pair(root, line) for line in lines.values()]
     problems += _missing_images(root, list(lines.values())) + _missing_masks(root, list(lines.values()))
-    return PairListing(pairs, f"lists of {lists.name}/", find_table(root) or _known_table(pairs), problems=problems)
+    table = find_table(root) or _known_table(pairs)
+    return PairListing(pairs, f"lists of {lists.name}/", table, problems=problems, lists=found)
 
 
 def _files(lists: Path) -> dict[str, Path]:
@@ -69,10 +70,6 @@ def _files(lists: Path) -> dict[str, Path]:
         if paths:
             found[part] = paths[0]
     return found
-
-
-def _count(path: Path) -> str:
-    return plural(sum(bool(line.strip()) for line in path.read_text("utf-8-sig").splitlines()), "line")
 
 
 def _lines(path: Path, part: str) -> list[_Line]:
@@ -99,6 +96,10 @@ def _pair(root: Path, line: _Line) -> Pair:
 
 def _twice(line: _Line, first: _Line) -> Problem:
     return Problem("error", f"{line}: '{line.image}' is also in {first.file.name}, line {first.number}. Keep one.")
+
+
+def _again(line: _Line, first: _Line) -> Problem:
+    return Problem("warning", f"{line}: '{line.image}' stands in line {first.number} already and counts once.")
 
 
 def _missing_images(root: Path, lines: list[_Line]) -> list[Problem]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from sfumato.data.listing import Problem, did_you_mean, examples, plural
 from sfumato.data.pairs.classes import VOC, find_table
-from sfumato.data.pairs.listing import Pair, PairListing, relative, stems_of
+from sfumato.data.pairs.listing import ListFile, Pair, PairListing, relative, stems_of
 from sfumato.errors import DataError
 
 MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")  # the first wins where it has the mask
+LISTS = Path("ImageSets", "Segmentation")
 AUGMENTED = ("trainaug", "train_aug")  # the list of the 10,582 training images with masks of SBD
 
 
@@ -29,7 +30,8 @@ def read(root: Path) -> PairListing:
     masks: dict[str, Path] = {}
     for name in reversed(MASK_FOLDERS):
         masks |= stems_of(root / name, root)[0] if (root / name).is_dir() else {}
-    lists = _lists(root)
+    files = _list_files(root)
+    lists = {path.stem: _stems(path) for path in files}
     split: dict[str, str] = {}
     for name in (*AUGMENTED, "train", "val", "test"):
         stems = lists.get(name, [])
@@ -48,26 +50,30 @@ def read(root: Path) -> PairListing:
         )
         for stem in known
     ]
-    return PairListing(pairs, "PASCAL VOC", table=find_table(root) or VOC, problems=problems)
+    found = tuple(ListFile.read(path) for path in files)
+    return PairListing(pairs, "PASCAL VOC", table=find_table(root) or VOC, problems=problems, lists=found)
 
 
-def _lists(root: Path) -> dict[str, list[str]]:
-    folder = root / "ImageSets" / "Segmentation"
-    if not folder.is_dir():
-        return {}
+def _list_files(root: Path) -> list[Path]:
     wanted = {*AUGMENTED, "train", "val", "test"}
-    return {
-        path.stem: [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-        for path in sorted(folder.glob("*.txt"))
-        if path.stem in wanted
-    }
+    return [path for path in sorted((root / LISTS).glob("*.txt")) if path.stem in wanted]
+
+
+def _stems(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+
+
+def clean_stems(root: Path) -> frozenset[str]:
+    """The images with a mask of the challenge itself, 1,464 of them; masks of SBD are rougher. Empty if not told."""
+    path = root / LISTS / "train.txt"
+    return frozenset(_stems(path)) if path.is_file() else frozenset()
 
 
 def _missing(root: Path, name: str, stems: list[str], images: dict[str, Path]) -> list[Problem]:
     missing = [stem for stem in stems if stem not in images]
     if not missing:
         return []
-    where = root / "ImageSets" / "Segmentation" / f"{name}.txt"
+    where = root / LISTS / f"{name}.txt"
     count = plural(len(missing), "image")
     message = f"{where}: {count} not in JPEGImages: {examples(missing)}.{did_you_mean(missing[0], images)}"
     # the images of the test list are a download of their own
