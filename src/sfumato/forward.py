@@ -64,6 +64,10 @@ class Nets:
         """The same views and layout for a network that a method trains beside the student; it has no teacher."""
         return replace(self, student=net, teacher=None)
 
+    def momentum(self, step: int) -> float:
+        """Of the average of the weights after this step, the weight of the old value; 0 where there is no average."""
+        return 0.0 if self.teacher is None else self.teacher.momentum_at(step)
+
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         """The output of the weak view, without gradient and before the other views, to be handed to `forward`.
 

@@ -23,6 +23,10 @@ class Networks(Protocol):
         """The weak view's output before the rest, for a method that makes a strong view from it."""
         ...
 
+    def momentum(self, step: int) -> float:
+        """Of the teacher's average after this step, for a method that averages modules of its own alike."""
+        ...
+
     def beside(self, net: nn.Module) -> Networks:
         """The same with `net`, one of the method's own, in the student's place, and without a teacher."""
         ...

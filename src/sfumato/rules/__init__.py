@@ -1,7 +1,9 @@
 """Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
 
 from sfumato.rules.base import Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
+from sfumato.rules.pixel_contrast import PixelContrast
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen
@@ -39,6 +41,7 @@ __all__ = [
     "DistributionAlignment",
     "EntropyGate",
     "EntropyLimit",
+    "EntropyPercentile",
     "Extra",
     "FeaturePerturbation",
     "FixedThreshold",
@@ -48,6 +51,7 @@ __all__ = [
     "OneMinusEntropy",
     "OneSidedBell",
     "PeakThreshold",
+    "PixelContrast",
     "Product",
     "PrototypeAttraction",
     "Ramp",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfumato.distributed import sum_over_ranks, sum_with_gradient, world_size
 from sfumato.errors import UsageError, check_choice
+from sfumato.functional.grid import as_rows, nearest
 from sfumato.functional.probability import full_precision, most_probable
 from sfumato.functional.prototypes import attraction, class_means, contrast, feature_sums, mean_over_classes, unit
 from sfumato.rules.base import Extra, Weigher
@@ -68,9 +69,9 @@ class PrototypeAttraction(Extra):
         for strong, warp in zip(views.strong, batch.warps, strict=True):
             warped = warp(chosen)
             f = _features_of(strong.features, pseudo.valid)
-            features.append(f.movedim(1, -1).flatten(0, -2))
-            labels.append(_nearest(most_probable(warped.target), f))
-            selected.append(_nearest((warped.weight * warped.valid > 0).to(f.dtype), f))
+            features.append(as_rows(f))
+            labels.append(nearest(most_probable(warped.target), f.shape[2:]).flatten())
+            selected.append(nearest((warped.weight * warped.valid > 0).to(f.dtype), f.shape[2:]).flatten())
         return self.weight * self._loss(torch.cat(features), torch.cat(labels), torch.cat(selected))
 
     def _loss(self, features: Tensor, labels: Tensor, selected: Tensor) -> Tensor:
@@ -96,11 +97,3 @@ def _features_of(features: Tensor | None, like: Tensor) -> Tensor:
             f"{tuple(features.shape)} for labels of shape {tuple(like.shape)}."
         )
     return full_precision(features)
-
-
-def _nearest(labels: Tensor, features: Tensor) -> Tensor:
-    """Maps (N, *S) at the places of features (N, D, *S'), flat; as they are when there is no space."""
-    if labels.dim() > 1 and labels.shape[1:] != features.shape[2:]:
-        small = torch.nn.functional.interpolate(labels.unsqueeze(1).double(), features.shape[2:], mode="nearest-exact")
-        labels = small.squeeze(1).to(labels.dtype)
-    return labels.flatten()

@@ -1,0 +1,61 @@
+"""The last features of each class, as a buffer that is written round and round."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.distributed import gather_batch
+from sfumato.functional.contrast import first_of_each, first_over_ranks
+from sfumato.functional.prototypes import unit
+
+
+class ClassMemory(nn.Module):
+    """Of each class the `size` entries written last, features of length 1.
+
+    Merge rule: entries are gathered in rank order, and of those of all ranks the first in the order of their keys are
+    written, so that k ranks of B / k write what one rank of B does. Ranks exchange up to `size` entries of each class.
+    Buffers: `entries`, `size` x `dim` numbers a class, and `written`, how many entries ever were.
+    """
+
+    entries: Tensor  # (C, size, D), 0 where nothing was written yet
+    written: Tensor  # (C,) int64
+
+    def __init__(self, num_classes: int, *, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("entries", torch.zeros(num_classes, size, dim))
+        self.register_buffer("written", torch.zeros(num_classes, dtype=torch.int64))
+
+    @torch.no_grad()
+    def observe(self, features: Tensor, members: Tensor, keys: Tensor) -> None:
+        """Write rows of `features` (M, D), at most `size` of each class: those with the smallest keys (M,).
+
+        members: (M, C) bool, the classes that a row is written for. Keys are between 0 and 1, drawn for each row, so
+        that what a full class leaves out is left to chance, and does not depend on the order of the rows.
+        """
+        classes, size, dim = self.entries.shape
+        rows, there = first_of_each(members, keys, size)
+        places, found = first_over_ranks(keys[rows].masked_fill(~there, torch.inf), size)
+        own = unit(features[rows].flatten(0, 1)).reshape(*rows.shape, dim)  # (C, K, D)
+        new = gather_batch(own.transpose(0, 1)).transpose(0, 1)  # (C, ranks K, D)
+        new = new.gather(1, places.unsqueeze(2).expand(-1, -1, dim))
+        slots = (self.written.unsqueeze(1) + torch.arange(places.shape[1], device=places.device)) % size
+        slots += size * torch.arange(classes, device=slots.device).unsqueeze(1)
+        flat = self.entries.view(-1, dim)
+        kept = torch.where(found.unsqueeze(2), new.to(flat.dtype), flat[slots])
+        flat.index_copy_(0, slots.flatten(), kept.flatten(0, 1))
+        self.written += found.sum(dim=1)
+
+    @property
+    def filled(self) -> Tensor:
+        """How many entries there are of each class, (C,)."""
+        return self.written.clamp_max(self.entries.shape[1])
+
+    def sample(self, label: Tensor, uniform: Tensor) -> Tensor:
+        """Entries (Q, J, D) of the classes `label` (Q,), one for each number (Q, J) in [0, 1); 0 where there are none.
+
+        With replacement, as the authors draw them.
+        """
+        filled = self.filled[label].unsqueeze(1)
+        places = (uniform.double() * filled).long().clamp_max(filled - 1).clamp_min(0)
+        return self.entries[label.unsqueeze(1), places]
