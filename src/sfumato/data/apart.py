@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.data.listing import examples, plural
+from sfumato.data.splits import Splits, Splittable, fingerprint, fingerprint_parts
 from sfumato.data.stratify import Rows
 from sfumato.errors import DataError
 
@@ -48,6 +49,15 @@ class Named(Protocol):
     def split(self) -> NDArray[np.str_]: ...
 
 
+class Drawable(Named, Splittable, Protocol):
+    """What splits are drawn of."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+
 def draw_apart(
     table: Named, digests: Callable[[Rows], list[str]], held: HeldOut, pool: Rows, draw: Callable[[Rows], Rows]
 ) -> tuple[Rows, Rows]:
@@ -68,6 +78,35 @@ def draw_apart(
         copies = np.union1d(copies, np.array([row for row, _ in pairs], dtype=np.int64))
 
 
+def as_splits(
+    table: Drawable,
+    held: HeldOut,
+    labeled: Rows,
+    copies: Rows,
+    *,
+    seed: int,
+    split_seed: int,
+    include_labeled: bool,
+    notes: Sequence[str] = (),
+) -> Splits:
+    """The unlabelled rows are what is left: neither labelled, held out, a copy, nor in a split that the table names."""
+    out_of_reach = [held.rows, copies, np.flatnonzero(np.isin(table.split, ["val", "test"]))]
+    others = np.setdiff1d(np.arange(len(table)), np.concatenate([*out_of_reach, labeled]))
+    hashes = fingerprint_parts(table, np.concatenate([labeled, held.rows]))
+    return Splits(
+        labeled=labeled,
+        unlabeled=np.union1d(others, labeled) if include_labeled and len(others) else others,
+        val=held.val,
+        test=held.test,
+        seed=seed,
+        split_seed=split_seed,
+        fingerprint=fingerprint(hashes),
+        notes=[*table.notes, *held.notes, *notes, *_copies_note(table.names, copies), *_pool_note(others)],
+        names=table.names,
+        hashes=hashes,
+    )
+
+
 def _refuse_given(table: Named, pairs: list[tuple[int, int]]) -> None:
     if not pairs:
         return
@@ -78,14 +117,14 @@ def _refuse_given(table: Named, pairs: list[tuple[int, int]]) -> None:
     )
 
 
-def copies_note(names: list[str], copies: Rows) -> list[str]:
+def _copies_note(names: list[str], copies: Rows) -> list[str]:
     if not len(copies):
         return []
     shown = examples([names[row] for row in copies])
     return [f"{plural(len(copies), 'image')} left out as exact copies of val or test images: {shown}."]
 
 
-def pool_note(others: Rows) -> list[str]:
+def _pool_note(others: Rows) -> list[str]:
     if len(others):
         return []
     return ["There are no unlabelled images: training falls back to supervised, on the labels alone."]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.data.apart import HeldOut, copies_note, draw_apart, pool_note
+from sfumato.data.apart import HeldOut, as_splits, draw_apart
 from sfumato.data.listing import examples, plural
 from sfumato.data.request import LabelRequest, hold_out_size
-from sfumato.data.splits import Splits, fingerprint, fingerprint_parts
+from sfumato.data.splits import Splits
 from sfumato.data.stratify import Rows, carve
 from sfumato.data.table import Table
 from sfumato.errors import DataError
@@ -47,22 +47,7 @@ def draw_splits(
     labeled, copies = draw_apart(
         table, table.images.digests, held, pool, lambda rows: request.draw(table, rows, held.aside(), seed)
     )
-    out_of_reach = np.concatenate([held.val, held.test, copies, np.flatnonzero(np.isin(table.split, ["val", "test"]))])
-    others = np.setdiff1d(np.arange(len(table)), np.concatenate([out_of_reach, labeled]))
-    unlabeled = np.union1d(others, labeled) if include_labeled and len(others) else others
-    hashes = fingerprint_parts(table, np.concatenate([labeled, held.val, held.test]))
-    return Splits(
-        labeled=labeled,
-        unlabeled=unlabeled,
-        val=held.val,
-        test=held.test,
-        seed=seed,
-        split_seed=split_seed,
-        fingerprint=fingerprint(hashes),
-        notes=[*table.notes, *held.notes, *copies_note(table.names, copies), *pool_note(others)],
-        names=table.names,
-        hashes=hashes,
-    )
+    return as_splits(table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include_labeled)
 
 
 def class_errors(source: str, labels: Rows, split: NDArray[np.str_], classes: list[str]) -> list[str]:

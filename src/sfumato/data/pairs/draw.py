@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.data.apart import HeldOut, copies_note, draw_apart, pool_note
+from sfumato.data.apart import HeldOut, as_splits, draw_apart
 from sfumato.data.listing import examples, plural
 from sfumato.data.pairs.table import PairTable
 from sfumato.data.request import hold_out_size
 from sfumato.data.shuffle import permutation
-from sfumato.data.splits import Splits, fingerprint, fingerprint_parts
+from sfumato.data.splits import Splits
 from sfumato.data.stratify import Rows
 from sfumato.errors import DataError, UsageError
 
@@ -53,29 +55,10 @@ def draw_pair_splits(
         return _choose(table, rows, size, ("labels", seed))
 
     labeled, copies = draw_apart(table, table.images.image_digests, held, pool, draw)
-    out_of_reach = np.concatenate([held.rows, copies, np.flatnonzero(np.isin(table.split, ["val", "test"]))])
-    others = np.setdiff1d(np.arange(len(table)), np.concatenate([out_of_reach, labeled]))
-    unlabeled = np.union1d(others, labeled) if include_labeled and len(others) else others
-    hashes = fingerprint_parts(table, np.concatenate([labeled, held.val, held.test]))
-    return Splits(
-        labeled=labeled,
-        unlabeled=unlabeled,
-        val=held.val,
-        test=held.test,
-        seed=seed,
-        split_seed=split_seed,
-        fingerprint=fingerprint(hashes),
-        notes=[
-            *table.notes,
-            *held.notes,
-            *_lacking_note(table, labeled),
-            *copies_note(table.names, copies),
-            *pool_note(others),
-        ],
-        names=table.names,
-        hashes=hashes,
-        lists={file.part: file.sha256 for file in table.lists},
-    )
+    notes, lists = _lacking_note(table, labeled), {file.part: file.sha256 for file in table.lists}
+    seeds = {"seed": seed, "split_seed": split_seed}
+    splits = as_splits(table, held, labeled, copies, **seeds, include_labeled=include_labeled, notes=notes)
+    return replace(splits, lists=lists)
 
 
 def pair_errors(table: PairTable) -> list[str]:
