@@ -8,7 +8,7 @@ from typing import Any
 from sfumato.config.schema import DEFAULT_RECIPES
 from sfumato.data.task import Task
 from sfumato.errors import UsageError, nearest
-from sfumato.methods import Facts, build
+from sfumato.methods import METHODS, Facts, build, describe
 from sfumato.models import OWN_NAMES, check_model_name, check_segmenter_name, segmenter_names
 from sfumato.train_config import TrainConfig
 from sfumato.views.dense_presets import DENSE_PRESETS
@@ -94,11 +94,13 @@ def _data_is(settings: Settings, task: Task) -> str:
 
 def check_use(settings: Settings, task: Task, train: TrainConfig, problems: list[str]) -> None:
     """A value that nothing uses is a mistake when someone has just typed it."""
-    weights = settings.get("model.weights", (None, ""))[0]
+    weights, method = settings.get("model.weights", (None, ""))[0], settings["method.name"][0]
+    in_rounds = method in METHODS and describe(method).views.stored
     unused = {
         "train.steps": (train.epochs is not None, "epochs take their place"),
         "train.momentum": (train.optimizer != "sgd", "only optimizer=sgd has a momentum"),
         "train.final_lr": (train.schedule != "cosine_half", "only schedule=cosine_half has a final_lr"),
+        "train.unlabeled_start": (in_rounds, f"{method} has the labels of all its images from the first step"),
         "model.pretrained": (weights is not None, "weights=FILE takes its place"),
     }
     for key, (is_unused, why) in unused.items():

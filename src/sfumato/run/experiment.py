@@ -158,7 +158,9 @@ def rehearsal(config: Config) -> str:
     splits = rehearse(config, table)
     config = prepare.counted(config, splits)
     parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("labeled", "unlabeled", "val", "test"))
-    lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *splits.notes]
+    plan = rounds.plan_of(config)
+    told = [] if plan is None else [rounds.in_words(config, plan)]
+    lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *told, *splits.notes]
     return "".join(f"# {line}\n" for line in lines) + dump(config)
 
 

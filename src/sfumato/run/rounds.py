@@ -24,7 +24,7 @@ from sfumato.config import Config
 from sfumato.data import Splits
 from sfumato.errors import DataError, UsageError
 from sfumato.functional.stability import most_stable, stability
-from sfumato.methods import describe
+from sfumato.methods import Facts, build, describe
 from sfumato.models import load_weights
 from sfumato.run import files, label_files, prepare
 from sfumato.run.label_files import Rows, Share
@@ -37,6 +37,12 @@ COPIES = 3  # of the first network: after a third, two thirds and all of its ste
 
 def in_rounds(method: str) -> bool:
     return describe(method).views.stored
+
+
+def plan_of(config: Config) -> Rounds | None:
+    """The rounds of the method; None if it trains once."""
+    facts = Facts(num_classes=2, num_unlabeled=1, dense=config.data.task == "segmentation")
+    return build(config.method.name, facts, config.method.options).rounds
 
 
 def to_label(splits: Splits) -> Rows:
