@@ -85,7 +85,7 @@ def grown(
     """
     n, size = len(label), (label.shape[1], label.shape[2])
     kept = valid.flatten(1) > 0
-    votes = (one_hot(label, num_classes, regions.maps.dtype) * (selected * valid).unsqueeze(1)).flatten(2)
+    votes = (one_hot(label, num_classes, regions.maps.dtype) * selected.unsqueeze(1)).flatten(2)
     ballot = torch.cat([votes, kept.unsqueeze(1).to(votes.dtype)], dim=1).transpose(1, 2)  # (N, H W, C + 1)
     last, classes = torch.zeros_like(kept, dtype=torch.int32), []
     span = max(1, _BLOCK // kept.numel())

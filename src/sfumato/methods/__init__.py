@@ -14,6 +14,7 @@ from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.consistency import Consistency
+from sfumato.methods.corrmatch import corrmatch
 from sfumato.methods.cps import cps
 from sfumato.methods.csl import csl, csl_robust
 from sfumato.methods.farcluss import farcluss
@@ -59,6 +60,7 @@ class Entry:
 
 METHODS: Mapping[str, Entry] = {
     "augseg": Entry(augseg, "Zhao et al. 2023, AugSeg", "as released"),
+    "corrmatch": Entry(corrmatch, "Sun et al. 2023, CorrMatch", "section 3, as released", dense_only=True),
     "cps": Entry(cps, "Chen et al. 2021, CPS", "section 3, with CutMix"),
     "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
     "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
