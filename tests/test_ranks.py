@@ -55,6 +55,16 @@ def averaged_in_place():
     return [tensor.tolist() for tensor in tensors]
 
 
+def copied_from_the_first():
+    """Of any kind and memory format."""
+    rank = distributed.rank()
+    image = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last) + 100 * rank
+    weight = torch.nn.Parameter(torch.full((2,), 1.0 + rank))
+    tensors = [image, weight, torch.tensor(7 + rank), torch.tensor([rank == 0])]
+    distributed.copy_from_first_(tensors)
+    return [tensor.tolist() for tensor in tensors]
+
+
 def telemetry_before_and_after_merging():
     telemetry = Telemetry(["a", "b"])
     mine = distributed.rank()
@@ -74,6 +84,12 @@ def fail_on(rank):
 
 def test_collectives(two_ranks):
     assert two_ranks.call(collectives) == [(0, 2, True), (1, 2, True)]
+
+
+def test_tensors_of_the_first_rank_replace_those_of_the_others(two_ranks):
+    first = [torch.arange(24.0).reshape(1, 2, 3, 4).tolist(), [1.0, 1.0], 7, [True]]
+    assert two_ranks.call(copied_from_the_first) == [first, first]
+    assert copied_from_the_first() == first
 
 
 def test_mean_of_one_valid_entry_in_all_ranks(two_ranks):
