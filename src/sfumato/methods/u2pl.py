@@ -51,7 +51,6 @@ from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks, context
 from sfumato.rules import All, EntropyPercentile, Hard, PixelContrast, Ramp, Weigher
 from sfumato.rules.pixel_contrast import Rows
-from sfumato.rules.threshold import checked_threshold
 from sfumato.types import Batch, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 
 Normalize = Literal["boosted", "selected", "valid", "all"]
@@ -260,6 +259,8 @@ def u2pl(
     """
     if not 0.0 <= unreliable <= 0.5:
         raise UsageError(f"u2pl(unreliable={unreliable}): expected a share of the predictions from 0 to 0.5.")
+    if not 0.0 <= anchor_threshold <= 1.0:
+        raise UsageError(f"u2pl(anchor_threshold={anchor_threshold}): expected a probability between 0 and 1.")
     if low_rank < 1:
         raise UsageError(f"u2pl(low_rank={low_rank}): expected at least 1; rank 0 is the pseudo-label itself.")
     check_choice("u2pl", "normalize", normalize, get_args(Normalize))
@@ -268,7 +269,7 @@ def u2pl(
     return U2PL(
         EntropyPercentile(Ramp(unreliable, 0.0)),
         sure=EntropyPercentile(Ramp(1 - unreliable, 1.0)) if anchors == "released" else All(),
-        anchor_threshold=checked_threshold("u2pl", anchor_threshold),
+        anchor_threshold=anchor_threshold,
         contrast=PixelContrast(
             num_classes,
             num_anchors=NUM_ANCHORS,

@@ -1,0 +1,98 @@
+"""The memory of classes against lists, and over ranks."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from sfumato import distributed
+from sfumato.running.class_memory import ClassMemory
+
+C, SIZE, D = 4, 5, 3
+
+
+def rows_of(step, *, count=12):
+    """Features, the classes they are written for, and keys. Class 0 is never written, class 3 always."""
+    draw = torch.Generator().manual_seed(step)
+    features = torch.randn((count, D), generator=draw)
+    members = torch.rand((count, C), generator=draw) < torch.tensor([0.0, 0.1, 0.4, 1.0])
+    return features, members, torch.rand(count, generator=draw)
+
+
+def by_lists(steps):
+    """Of each class a list of slots, written round and round."""
+    slots, written = [[None] * SIZE for _ in range(C)], [0] * C
+    for step in range(steps):
+        features, members, keys = rows_of(step)
+        for c in range(C):
+            order = sorted((m for m in range(len(keys)) if members[m, c]), key=lambda m: keys[m])
+            for m in order[:SIZE]:
+                slots[c][written[c] % SIZE] = features[m] / features[m].norm()
+                written[c] += 1
+    return slots, written
+
+
+def after(steps, *, start=0, memory=None):
+    memory = memory or ClassMemory(C, size=SIZE, dim=D)
+    world, rank = distributed.world_size(), distributed.rank()
+    for step in range(start, steps):
+        memory.observe(*(x.chunk(world)[rank] for x in rows_of(step)))
+    return memory
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 9])
+def test_it_is_lists_written_round_and_round(steps):
+    slots, written = by_lists(steps)
+    memory = after(steps)
+    assert memory.written.tolist() == written
+    assert memory.filled.tolist() == [min(w, SIZE) for w in written]
+    for c in range(C):
+        for place, entry in enumerate(slots[c]):
+            torch.testing.assert_close(memory.entries[c, place], torch.zeros(D) if entry is None else entry)
+    assert written[3] == steps * SIZE > written[1]
+
+
+def state_after(steps):
+    return dict(after(steps).state_dict())
+
+
+def test_two_ranks_write_what_one_does(two_ranks):
+    alone = state_after(6)
+    for rank in two_ranks.call(state_after, 6):
+        assert rank.keys() == alone.keys() == {"entries", "written"}
+        torch.testing.assert_close(rank, alone, rtol=0, atol=1e-6)
+
+
+def test_the_order_of_rows_does_not_matter():
+    one, other = (ClassMemory(C, size=SIZE, dim=D) for _ in range(2))
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
+    one.observe(*rows_of(0))
+    other.observe(*(x[order] for x in rows_of(0)))
+    assert torch.equal(one.entries, other.entries)
+
+
+def test_it_is_saved_mid_stream():
+    file = io.BytesIO()
+    torch.save(after(3).state_dict(), file)
+    file.seek(0)
+    resumed = ClassMemory(C, size=SIZE, dim=D)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    whole = after(7)
+    torch.testing.assert_close(
+        dict(after(7, start=3, memory=resumed).state_dict()), dict(whole.state_dict()), rtol=0, atol=0
+    )
+
+
+def test_samples_are_of_the_class_and_of_what_is_there():
+    memory, (features, _, keys), partly = ClassMemory(C, size=SIZE, dim=D), rows_of(0), 3
+    memory.observe(features[:partly], torch.tensor([False, False, True, True]).expand(partly, -1), keys[:partly])
+    assert memory.filled.tolist() == [0, 0, partly, partly]
+    even = (torch.arange(partly) + 0.5) / partly
+    got = memory.sample(torch.tensor([2, 3, 0]), torch.stack((even, even * 0, even)))
+    assert torch.equal(got[0], memory.entries[2, :partly])
+    assert torch.equal(got[1], memory.entries[3, :1].expand(partly, -1))
+    assert not got[2].any()
+    last = memory.sample(torch.tensor([2]), torch.tensor([[1 - 2.0**-24]]))
+    assert torch.equal(last[0, 0], memory.entries[2, partly - 1])
