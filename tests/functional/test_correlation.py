@@ -125,10 +125,10 @@ def by_loops(regions, label, selected, valid, threshold):
     return label, sure, accepted, overwritten
 
 
-@pytest.mark.parametrize("block", [1 << 25, 500, 1])
+@pytest.mark.parametrize("block", [1 << 19, 500, 1])
 @pytest.mark.parametrize("seed", range(3))
 def test_growth_is_that_of_one_region_after_another(seed, block, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_ON_CPU", block)
     regions, label, selected, valid = given_regions(seed)
     want, sure, accepted, overwritten = by_loops(regions, label, selected, valid, 0.6)
     got = grown(regions, label, selected, valid, threshold=torch.tensor(0.6), num_classes=C)

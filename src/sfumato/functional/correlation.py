@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from sfumato.functional.probability import full_precision, one_hot
 
-_BLOCK = 1 << 25  # values of segments at the size of the labels at a time, 128 MB of float32
+# Values of segments at the size of the labels at a time: what a processor keeps in its cache, and elsewhere 128 MB.
+_ON_CPU, _ELSEWHERE = 1 << 19, 1 << 25
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -88,8 +89,8 @@ def grown(
     votes = (one_hot(label, num_classes, regions.maps.dtype) * selected.unsqueeze(1)).flatten(2)
     ballot = torch.cat([votes, kept.unsqueeze(1).to(votes.dtype)], dim=1).transpose(1, 2)  # (N, H W, C + 1)
     last, classes = torch.zeros_like(kept, dtype=torch.int32), []
-    span = max(1, _BLOCK // kept.numel())
-    for start in range(0, regions.maps.shape[1], span):  # no more at a time than fits into memory
+    span = max(1, (_ON_CPU if kept.device.type == "cpu" else _ELSEWHERE) // kept.numel())
+    for start in range(0, regions.maps.shape[1], span):  # as many regions at a time as memory is meant to hold
         part = slice(start, start + span)
         inside = _segments(regions.maps[:, part], size, kept)
         ruler, accepted = _ruled(inside, ballot, threshold)

@@ -215,7 +215,7 @@ def corrmatch(
         grid: features of more than `grid` x `grid` places are resized to so many; memory grows with its fourth power.
         width: channels of the projection before f1 and f2.
         kl: compare the mixed strong view with p mixed alike or, as released, with p of the images before mixing.
-        shares: of L_h, L_k, L_f and L_c; a third of 0 leaves features whole.
+        shares: of L_h, L_k, L_f and L_c; with 0 for L_f features stay whole.
         feature_dropout: share of the channels to drop; 0 leaves L_f out.
         normalize: what divides each term: valid predictions, selected ones, all, or the sum of the weights.
         halve: divide the whole loss by 2.
