@@ -71,6 +71,9 @@ class Seen:
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         return self.nets.weak(batch, spec)
 
+    def momentum(self, step: int) -> float:
+        return self.nets.momentum(step)
+
     def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views:
         views = self.nets.forward(batch, spec, weak)
         for out in (views.labeled, views.labeled_strong, views.weak, *views.strong, views.perturbed):
