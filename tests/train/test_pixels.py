@@ -145,7 +145,7 @@ def test_all_methods_were_walked(request: pytest.FixtureRequest) -> None:
     assert set(METHODS) == RAN
 
 
-@pytest.mark.parametrize("name", PERTURBED)
+@pytest.mark.parametrize("name", [*PERTURBED, "u2pl"])
 def test_stopped_and_continued_is_never_stopped(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, again = tmp_path / "whole", tmp_path / "again"
     settings = {"steps": 5, "eval_every": 4}
@@ -210,7 +210,7 @@ def test_the_table_has_what_the_tests_are_for() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unimatch", "unimatch_v2", "augseg"])
+@pytest.mark.parametrize("name", ["unimatch", "unimatch_v2", "augseg", "u2pl"])
 def test_two_ranks_train_the_weights_of_one(name: str, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for folder, ranks in (("one", 1), ("two", 2)):
