@@ -16,9 +16,11 @@ import torch
 from PIL import Image
 
 from sfumato.config import load
+from sfumato.data import Splits
 from sfumato.errors import DataError, UsageError
 from sfumato.functional.stability import most_stable
-from sfumato.run import Summary, experiment, mask_files, rehearsal, reopened
+from sfumato.models import load_weights
+from sfumato.run import Summary, experiment, mask_files, prepare, rehearsal, reopened
 from sfumato.train import Interrupted
 from tests.run.masks_on_disk import with_masks
 from tests.run.pictures_on_disk import class_folders
@@ -246,6 +248,31 @@ def test_labels_are_not_made_twice(halves: tuple[Path, list[str]], tmp_path: Pat
     go_on(folder)
     assert {path: path.stat().st_mtime_ns for path in labels[1:]} == kept
     assert_same(halves[0], folder)
+
+
+def test_the_network_of_a_round_labels_with_what_it_has_learned(halves: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """The second network is given other weights, of which only the labels after the second round can tell."""
+    folder = unfinished(halves, tmp_path / "run")
+    place = folder / "rounds" / "2"
+    weights = safetensors.torch.load_file(place / "weights.safetensors")
+    draw = torch.Generator().manual_seed(0)
+    weights["classifier.weight"] = torch.randn(weights["classifier.weight"].shape, generator=draw)
+    safetensors.torch.save_file(weights, place / "weights.safetensors")
+    shutil.rmtree(place / "labels")
+    (place / "labels.csv").unlink()
+    go_on(folder)
+    config = reopened(folder)
+    known = prepare.open_table(config)
+    model = prepare.make_model(config, known)
+    load_weights(model, place / "weights.safetensors")
+    data = prepare.make_data(config, known, Splits.load(folder / "splits.json", known), model)
+    rows = np.array([known.names.index(name) for name in names(place / "labels.csv")])
+    found = data.predictions([model], rows, torch.device("cpu"), flip=True)
+    said = [mask.numpy() for _, (masks,) in found for mask in masks]
+    for mask, row in zip(said, table(place / "labels.csv"), strict=True):
+        assert set(np.unique(mask)) == {0, 1}
+        with Image.open(place / row["mask"]) as written:
+            assert np.array_equal(np.asarray(written), mask)
 
 
 def test_labels_that_cannot_be_used_are_named(halves: tuple[Path, list[str]], tmp_path: Path) -> None:
