@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help:
 	@echo "make demo     train five methods on 40 labels and write the report"
-	@echo "make demo-seg the same with masks: generated shapes, 12 of them labelled"
+	@echo "make demo-seg the same with masks: generated shapes, 32 of them labelled"
 	@echo "make test     run the test suite"
 	@echo "make install  make .venv with everything needed for development"
 	@echo "make lint | types | imports | docs | bench | clean"

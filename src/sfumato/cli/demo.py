@@ -19,14 +19,14 @@ class Scenes(Enum):
 
 def demo(
     task: Annotated[Scenes, typer.Option(help="A class for each image, or for each pixel.")] = Scenes.classification,
-    labels: Annotated[int | None, typer.Option(help="Labelled images in all; 40, or 12 with masks.")] = None,
+    labels: Annotated[int | None, typer.Option(help="Labelled images in all; 40, or 32 with masks.")] = None,
     seeds: Annotated[str, typer.Option(help="Draws of the labels: 0:3 is 0, 1, 2.")] = "0",
     methods: Annotated[str | None, typer.Option(help="Names with commas; five by default.")] = None,
     short: Annotated[bool, typer.Option("--short", help="Tiny images and few steps, to see that all works.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; in runs/ by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
 ) -> None:
-    """Train five methods, on 40 of 5,000 MNIST digits or on 12 masks of shapes: one table, the verdicts, a report."""
+    """Train five methods, on 40 of 5,000 MNIST digits or on 32 masks of shapes: one table, the verdicts, a report."""
     from sfumato.config.schema import parse_seeds
     from sfumato.run.demo import SCENES, Plan
     from sfumato.run.demo import demo as run
