@@ -155,9 +155,10 @@ def camvid(root: Path, train: int = 7) -> Path:
 def test_camvid(tmp_path: Path) -> None:
     table = load_pairs(camvid(tmp_path), void=11, protocol="camvid")
     assert len(table.classes) == 11
+    hashes = ", ".join(f"{part} {list_hash(tmp_path / f'{part}.txt')}" for part in ("train", "val", "test"))
     assert table.notes[-1] == (
         "CamVid: 7 of 7 images labelled by no list of labelled ones. Labels that are drawn from them compare with runs "
-        "of the same splits only, not with published figures."
+        f"of the same splits only, not with published figures. Hashes of the lists: {hashes}."
     )
     assert set(draw_pair_splits(table, labels=3).lists) == {"train", "val", "test"}
 

@@ -170,7 +170,7 @@ def test_camvid_is_recognized_by_its_drives(tmp_path: Path) -> None:
 def test_camvid_itself(shared: Path) -> None:
     if not (shared / "data" / "camvid").is_dir():
         pytest.skip("needs ../shared/data/camvid")
-    table = load_pairs(shared / "data" / "camvid", resize=(160, 120))
+    table = load_pairs(shared / "data" / "camvid", resize=(160, 120), protocol="camvid")
     assert {part: int((table.split == part).sum()) for part in ("train", "val", "test")} == {
         "train": 367,
         "val": 101,

@@ -145,9 +145,10 @@ def _told(wanted: Protocol, found: Contents) -> str:
     of = f"{labeled:,} of {wanted.train:,} images labelled"
     file = _listed(found)
     if file is None:
+        hashes = ", ".join(f"{one.part} {one.hash}" for one in found.lists)
         return (
             f"{wanted.title}: {of} by no list of labelled ones. Labels that are drawn from them compare with runs of "
-            "the same splits only, not with published figures."
+            f"the same splits only, not with published figures.{f' Hashes of the lists: {hashes}.' if hashes else ''}"
         )
     newline = "" if file.ended else " (the file lacks a final newline, so that `wc -l` says one less)"
     return (
