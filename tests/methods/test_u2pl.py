@@ -12,7 +12,7 @@ from torch import nn
 from sfumato.errors import UsageError
 from sfumato.forward import Nets
 from sfumato.methods import Facts, build
-from sfumato.methods.u2pl import _uniform
+from sfumato.methods.u2pl import _grid, _uniform
 from sfumato.rules import pixel_contrast
 from sfumato.teacher import Ema
 from sfumato.types import Batch, Labeled, Output, Progress, Pseudo, Unlabeled, ViewSpec
@@ -293,6 +293,41 @@ def test_the_share_that_is_dropped_falls():
         pseudo = method.loss(nets, batch, Progress(step, 9)).pseudo
         shares.append(1 - (pseudo.weight * pseudo.valid).sum().item() / pseudo.valid.sum().item())
     assert shares == pytest.approx([0.2, 0.1, 0.0], abs=0.002)
+
+
+def test_places_are_those_of_the_embedding_or_every_fourth_pixel():
+    for features, image, places in (
+        ((81, 81), (321, 321), (81, 81)),  # stride 4, the authors'
+        ((41, 41), (321, 321), (41, 41)),
+        ((64, 96), (64, 96), (16, 24)),  # stride 1
+        ((32, 32), (32, 32), (16, 16)),  # few pixels: a side keeps 16 places
+        ((3, 4), (3, 4), (3, 4)),
+    ):
+        assert _grid(torch.zeros(1, 2, *features), torch.zeros(1, *image)) == places
+    assert _grid(torch.zeros(5, 2), torch.zeros(5)) == ()
+
+
+def test_an_embedding_as_fine_as_the_image_is_seen_at_its_places():
+    """The same values with and without the pixels between."""
+    method, nets = ready(3, (32, 36))
+    nets.student.coarse = nets.teacher.module.coarse = False
+    batch = batch_of(3, (32, 36))
+    fine = method.loss(nets, batch, HALF)
+    assert method.contrast.memory.written.sum() < 3 * (M + N) * 16 * 16
+    chosen = torch.autograd.grad(fine.extras["contrast"], nets.student.mixture)[0]
+    again, same = ready(3, (32, 36))
+    for net in (same.student, same.teacher.module):
+        net.forward = lambda x, net=net: Output(
+            x * net.gain, _every_second(torch.einsum("dc,nchw->ndhw", net.mixture, x))
+        )
+    coarse = again.loss(same, batch, HALF)
+    torch.testing.assert_close(coarse.extras["contrast"], fine.extras["contrast"])
+    torch.testing.assert_close(torch.autograd.grad(coarse.extras["contrast"], same.student.mixture)[0], chosen)
+
+
+def _every_second(features):
+    rows, columns = ((2 * torch.arange(16) + 1) * size // 32 for size in features.shape[2:])
+    return features[..., rows, :][..., columns]
 
 
 def test_the_memory_is_small_where_classes_are_many():

@@ -7,7 +7,7 @@ import torch
 
 from sfumato import distributed
 from sfumato.errors import UsageError
-from sfumato.rules import PixelContrast
+from sfumato.rules import PixelContrast, pixel_contrast
 from sfumato.rules.pixel_contrast import Rows
 
 C, M, D = 3, 24, 4
@@ -59,6 +59,31 @@ def test_two_ranks_charge_what_one_does(num_anchors, two_ranks):
     for rank in two_ranks.call(loss_and_gradients, num_anchors):
         torch.testing.assert_close(rank, alone, rtol=1e-9, atol=1e-12)
     assert alone[0] > 0.5
+
+
+@pytest.mark.parametrize("num_anchors", [3, 99])
+def test_it_is_a_loop(num_anchors, monkeypatch):
+    spread = torch.tensor([0.0, 0.2, 0.5, 0.7, 0.99])
+    monkeypatch.setattr(pixel_contrast, "numbers", lambda state, count: spread.expand(len(state), count))
+    student, taught, label, used, negatives, uniform = given()
+    rule = contrast(num_anchors)
+    seen = rule.represent(taught)
+    rule.remember(seen, negatives, uniform[:, 0])
+    means = []
+    for c in range(C):
+        rows = sorted((m for m in range(M) if used[m] and label[m] == c), key=lambda m: uniform[m, 0])
+        positive = torch.stack([seen[m] for m in rows]).mean(0)
+        memory = rule.memory.entries[c, : rule.memory.filled[c]]
+        assert len(memory) > 4
+        charges = []
+        for m in rows[:num_anchors]:
+            a = rule.head(student[m : m + 1])[0]
+            against = [positive, *(memory[int(u * len(memory))] for u in spread)]
+            scores = torch.stack([torch.cosine_similarity(a, b, dim=0) for b in against]) / 0.5
+            charges.append(-scores.log_softmax(0)[0])
+        means.append(torch.stack(charges).mean())
+    got = rule(Rows(student, label, used), Rows(seen, label, used), uniform)
+    torch.testing.assert_close(got, torch.stack(means).mean(), rtol=1e-9, atol=0)
 
 
 def test_without_negatives_anchors_or_positives_it_is_nothing():

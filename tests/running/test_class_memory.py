@@ -85,14 +85,28 @@ def test_it_is_saved_mid_stream():
     )
 
 
-def test_samples_are_of_the_class_and_of_what_is_there():
-    memory, (features, _, keys), partly = ClassMemory(C, size=SIZE, dim=D), rows_of(0), 3
-    memory.observe(features[:partly], torch.tensor([False, False, True, True]).expand(partly, -1), keys[:partly])
-    assert memory.filled.tolist() == [0, 0, partly, partly]
-    even = (torch.arange(partly) + 0.5) / partly
-    got = memory.sample(torch.tensor([2, 3, 0]), torch.stack((even, even * 0, even)))
-    assert torch.equal(got[0], memory.entries[2, :partly])
-    assert torch.equal(got[1], memory.entries[3, :1].expand(partly, -1))
-    assert not got[2].any()
-    last = memory.sample(torch.tensor([2]), torch.tensor([[1 - 2.0**-24]]))
-    assert torch.equal(last[0, 0], memory.entries[2, partly - 1])
+def partly_filled(size=SIZE):
+    """Three entries of the classes 2 and 3, none of the others."""
+    memory, (features, _, keys) = ClassMemory(C, size=size, dim=D), rows_of(0)
+    memory.observe(features[:3], torch.tensor([False, False, True, True]).expand(3, -1), keys[:3])
+    assert memory.filled.tolist() == [0, 0, 3, 3]
+    return memory
+
+
+@pytest.mark.parametrize("size", [SIZE, 1000])  # a thousand entries are collected and not multiplied
+@pytest.mark.parametrize("grouped", [True, False])
+def test_cosines_are_with_entries_of_the_class_that_are_there(size, grouped):
+    memory, draw = partly_filled(size), torch.Generator().manual_seed(4)
+    label = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]) if grouped else torch.tensor([3, 0, 2])
+    anchors = torch.nn.functional.normalize(torch.randn((len(label), D), generator=draw), dim=1).requires_grad_()
+    uniform = torch.tensor([0.0, 0.3, 0.34, 0.66, 0.67, 1 - 2.0**-24]).expand(len(label), -1)
+    got = memory.cosines(anchors, label, uniform, grouped=grouped)
+    want = torch.stack([memory.entries[c, [0, 0, 1, 1, 2, 2]] @ a for c, a in zip(label, anchors, strict=True)])
+    torch.testing.assert_close(got, want)
+    assert not got[label < 2].any()
+    assert got[label >= 2].all()
+    torch.testing.assert_close(
+        torch.autograd.grad(got.square().sum(), anchors), torch.autograd.grad(want.square().sum(), anchors)
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(memory.cosines(anchors, label, uniform, grouped=grouped), got)

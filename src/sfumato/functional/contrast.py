@@ -11,7 +11,6 @@ from torch import Tensor
 
 from sfumato.distributed import gather_batch, rank, world_size
 from sfumato.functional.one_pass import largest
-from sfumato.functional.prototypes import unit
 
 
 def among_first(p: Tensor, k: int) -> Tensor:
@@ -87,16 +86,12 @@ def mine(places: Tensor, found: Tensor, count: int) -> Tensor:
     return everywhere.scatter_(1, places, found)[:, rank() * count : (rank() + 1) * count]
 
 
-def info_nce(anchors: Tensor, positives: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+def info_nce(near: Tensor, far: Tensor, temperature: float) -> Tensor:
     """-log softmax(cos / T) of the positive among it and the negatives, (Q,).
 
-    anchors, positives: (Q, D); negatives: (Q, J, D) of length 1, or 0 for one that is not there.
+    near: (Q,) cosines of the anchors with their positives; far: (Q, J) with their negatives.
     """
-    a = unit(anchors)
-    with torch.autocast(anchors.device.type, enabled=False):  # a product of matrices would be rounded
-        near = (a * unit(positives)).sum(dim=1, keepdim=True)
-        far = torch.bmm(negatives, a.unsqueeze(2)).squeeze(2)
-    return -torch.log_softmax(torch.cat((near, far), dim=1) / temperature, dim=1)[:, 0]
+    return -torch.log_softmax(torch.cat((near.unsqueeze(1), far), dim=1) / temperature, dim=1)[:, 0]
 
 
 def _only(label: Tensor, p: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ With p the teacher's prediction on the weak view, y its class, e its entropy, an
                                          / (exp(cos(a, m_c) / 0.5) + sum over 50 negatives n of exp(cos(a, n) / 0.5))
     L = L_x + L_u + 0.1 L_c
 
-Representations are of the embedding, through a head that is trained here; labels are those of the nearest pixel.
+Representations are of the embedding, through a head that is trained here, and labels those of the nearest pixel. There
+are as many places as the embedding has, or one for every fourth pixel of the image, as in the paper, where it has more.
     anchors a:    the student's, up to 256 of each class: labeled pixels, and unlabeled ones of the strong view with e
                   below the alpha-th percentile, where the teacher gives their class more than 0.3
     positive m_c: the mean of the teacher's over such pixels of the labeled images and of the weak view
@@ -49,7 +50,7 @@ from sfumato.functional.hashing import GOLDEN, mix, numbers
 from sfumato.functional.probability import confidence, full_precision, most_probable, probability
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks, context
-from sfumato.rules import All, EntropyPercentile, Hard, PixelContrast, Ramp, Weigher
+from sfumato.rules import All, EntropyPercentile, PixelContrast, Ramp, Weigher
 from sfumato.rules.pixel_contrast import Rows
 from sfumato.types import Batch, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 
@@ -57,6 +58,7 @@ Normalize = Literal["boosted", "selected", "valid", "all"]
 NUM_ANCHORS = 256
 HIGH_RANK = 20
 MEMORY, MEMORY_OF_ALL = 256, 65_536
+STRIDE, LEAST = 4, 16  # pixels of the image to a place, and places that a side has at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class U2PL(Method):
         labeled_strong: bool,
     ) -> None:
         super().__init__()
-        self.weigh, self.sure, self.target, self.contrast = weigh, sure, Hard(), contrast
+        self.weigh, self.sure, self.contrast = weigh, sure, contrast
         self.anchor_threshold, self.low_rank, self.released = anchor_threshold, low_rank, released
         self.normalize, self.lambda_u, self.lambda_contrast = normalize, lambda_u, lambda_contrast
         self.views = ViewSpec(teacher="ema", labeled_strong=labeled_strong)
@@ -116,11 +118,11 @@ class U2PL(Method):
 
         with torch.no_grad():
             p, seen = probability(taught.weak.logits), context(batch, out, progress)
+            confident, label = confidence(p)
             self.weigh.observe(p, u.valid, seen)
             self.sure.observe(p, u.valid, seen)
-            pseudo = Pseudo(self.target(p), self.weigh(p), u.valid)
-            likely = confidence(p)[0] > self.anchor_threshold
-            anchors = replace(pseudo, weight=pseudo.weight * self.sure(p) * likely)
+            pseudo = Pseudo(label, self.weigh(p), u.valid)
+            anchors = replace(pseudo, weight=pseudo.weight * self.sure(p) * (confident > self.anchor_threshold))
         unsupervised = self._charge(out.strong[0], u.warps[0](pseudo))
 
         self.contrast.follow(progress.step, nets.momentum(max(0, progress.step - 1)))
@@ -151,14 +153,14 @@ class U2PL(Method):
         """L_c. Rows are places of the embedding: those of the labeled images, then those of the unlabeled ones."""
         marked, u = batch.labeled, batch.unlabeled
         assert u is not None
-        space = _features_of(out.strong[0], u.valid).shape[2:]
-        student = torch.cat([as_rows(_features_of(view, u.valid)) for view in (out.labeled, out.strong[0])])
+        space = _grid(_features_of(out.strong[0], u.valid), u.valid)
+        student = torch.cat([_rows_of(view, space) for view in (out.labeled, out.strong[0])])
         with torch.no_grad():
             known = _rows(marked.valid, space) > 0
             y = _rows(marked.y, space).masked_fill(~known, 0)
             p = probability(as_rows(nearest(taught.labeled.logits, space)))
             likely = known & (p.gather(1, y.unsqueeze(1)).squeeze(1) > self.anchor_threshold)
-            seen = self._represented(taught.labeled, taught.weak)
+            seen = self._represented(space, taught.labeled, taught.weak)
             uniform = _uniform(batch, u, space)
             if taught.mixed is None:
                 members = negatives_of_labeled(p, y, known, self.low_rank)
@@ -166,7 +168,7 @@ class U2PL(Method):
                 self.contrast.remember(seen, members, uniform[:, 0])
             else:
                 members = self._negatives(taught.mixed, u.warps[0](pseudo), space)
-                self.contrast.remember(self._represented(taught.mixed), members, uniform[len(y) :, 0])
+                self.contrast.remember(self._represented(space, taught.mixed), members, uniform[len(y) :, 0])
 
         def labeled_and(labels: Pseudo, features: Tensor) -> Rows:
             used = _rows(labels.weight * labels.valid, space) > 0
@@ -185,10 +187,9 @@ class U2PL(Method):
         label = _rows(most_probable(labels.target), space)
         return negatives_as_released(p, label, dropped, self.low_rank, HIGH_RANK)
 
-    def _represented(self, *views: Output) -> Tensor:
+    def _represented(self, space: Sequence[int], *views: Output) -> Tensor:
         """The teacher's rows through the averaged head."""
-        rows = [as_rows(view.features) for view in views if view.features is not None]
-        return self.contrast.represent(torch.cat(rows))
+        return self.contrast.represent(torch.cat([_rows_of(view, space) for view in views]))
 
 
 def _features_of(view: Output, like: Tensor) -> Tensor:
@@ -199,7 +200,18 @@ def _features_of(view: Output, like: Tensor) -> Tensor:
             f"u2pl needs features (N, D, *S) with as many axes of space as the labels (N, *S): got "
             f"{tuple(view.features.shape)} for labels of shape {tuple(like.shape)}."
         )
-    return full_precision(view.features)
+    return view.features
+
+
+def _grid(features: Tensor, like: Tensor) -> tuple[int, ...]:
+    """The places of the embedding, or every fourth pixel where it has more: as many as the authors' embedding."""
+    return tuple(min(f, max(LEAST, -(-s // STRIDE))) for f, s in zip(features.shape[2:], like.shape[1:], strict=True))
+
+
+def _rows_of(view: Output, space: Sequence[int]) -> Tensor:
+    """The embedding, a row for each place."""
+    assert view.features is not None
+    return full_precision(as_rows(nearest(view.features, space)))
 
 
 def _rows(x: Tensor, space: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ from sfumato.distributed import sum_over_ranks, world_size
 from sfumato.errors import UsageError
 from sfumato.functional.contrast import first_of_each, first_over_ranks, info_nce, mine
 from sfumato.functional.hashing import mix, numbers
-from sfumato.functional.prototypes import class_means, feature_sums, mean_over_classes
+from sfumato.functional.prototypes import class_means, feature_sums, mean_over_classes, unit
 from sfumato.running.class_memory import ClassMemory
 from sfumato.running.representation import Representation
 
@@ -23,6 +23,17 @@ class Rows:
     features: Tensor  # (M, D)
     label: Tensor  # (M,) int64
     used: Tensor  # (M,) bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Places for anchors, Q of them: as many as all classes may have, or as there are rows, if these are fewer."""
+
+    rows: Tensor  # (Q,) int64
+    label: Tensor  # (Q,) int64
+    used: Tensor  # (Q,) bool, whether there is an anchor of this rank
+    of_class: Tensor  # (C,) anchors of all ranks
+    grouped: bool  # as many places of each class, one class after the other
 
 
 class PixelContrast(nn.Module):
@@ -93,24 +104,29 @@ class PixelContrast(nn.Module):
         with torch.no_grad():
             sums, counts = feature_sums(taught.features, taught.label, taught.used, self.num_classes)
             sums, counts = sum_over_ranks(sums), sum_over_ranks(counts)
-            rows, label, chosen, of_class = self._choose(anchors, uniform[:, 0])
-            state = mix((uniform[rows, 1] * 2**24).long())
-            negatives = self.memory.sample(label, numbers(state, self.num_negatives))
-            chosen = chosen & (self.memory.filled[label] > 0) & (counts[label] > 0)
-        positives = class_means(sums, counts)[label]
-        charges = info_nce(self.head(anchors.features[rows]), positives, negatives, self.temperature)
+            chosen = self._choose(anchors, uniform[:, 0])
+            label = chosen.label
+            picks = numbers(mix((uniform[chosen.rows, 1] * 2**24).long()), self.num_negatives)
+            counted = chosen.used & (self.memory.filled[label] > 0) & (counts[label] > 0)
+            positives = unit(class_means(sums, counts))[label]
+        a = unit(self.head(anchors.features[chosen.rows]))
+        far = self.memory.cosines(a, label, picks, grouped=chosen.grouped)
+        charges = info_nce((a * positives).sum(dim=1), far, self.temperature)
         # Gradients are averaged over ranks, while the counts are of all of them.
-        return world_size() * mean_over_classes(charges, label, chosen, of_class)
+        return world_size() * mean_over_classes(charges, label, counted, chosen.of_class)
 
-    def _choose(self, anchors: Rows, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rows (Q,), their class, which of them this rank has chosen, and how many all ranks have of each class (C,).
-
-        Q is as large as it can get, at most the number of rows: how many are chosen only the device knows.
-        """
+    def _choose(self, anchors: Rows, keys: Tensor) -> Chosen:
+        """Those with the smallest keys of all ranks. How many there are of a class only the device knows."""
         classes = torch.arange(self.num_classes, device=keys.device)
         members = (anchors.label.unsqueeze(1) == classes) & anchors.used.unsqueeze(1)
-        rows, there = first_of_each(members, keys, self.num_anchors)
-        places, found = first_over_ranks(keys[rows].masked_fill(~there, torch.inf), self.num_anchors)
-        chosen = mine(places, found, rows.shape[1])
-        first = chosen.flatten().to(torch.uint8).argsort(descending=True, stable=True)[: len(keys)]
-        return rows.flatten()[first], first // rows.shape[1], chosen.flatten()[first], found.sum(dim=1)
+        table, there = first_of_each(members, keys, self.num_anchors)
+        places, found = first_over_ranks(keys[table].masked_fill(~there, torch.inf), self.num_anchors)
+        used, label, rows = (
+            mine(places, found, table.shape[1]).flatten(),
+            classes.repeat_interleave(table.shape[1]),
+            table.flatten(),
+        )
+        if grouped := len(rows) <= len(keys):
+            return Chosen(rows, label, used, found.sum(dim=1), grouped)
+        first = used.to(torch.uint8).argsort(descending=True, stable=True)[: len(keys)]  # no row is used twice
+        return Chosen(rows[first], label[first], used[first], found.sum(dim=1), grouped)

@@ -9,6 +9,8 @@ from sfumato.distributed import gather_batch
 from sfumato.functional.contrast import first_of_each, first_over_ranks
 from sfumato.functional.prototypes import unit
 
+_MANY = 100  # times as many entries as are wanted: then collecting them costs less than a product with all
+
 
 class ClassMemory(nn.Module):
     """Of each class the `size` entries written last, features of length 1.
@@ -51,11 +53,18 @@ class ClassMemory(nn.Module):
         """How many entries there are of each class, (C,)."""
         return self.written.clamp_max(self.entries.shape[1])
 
-    def sample(self, label: Tensor, uniform: Tensor) -> Tensor:
-        """Entries (Q, J, D) of the classes `label` (Q,), one for each number (Q, J) in [0, 1); 0 where there are none.
+    def cosines(self, anchors: Tensor, label: Tensor, uniform: Tensor, *, grouped: bool) -> Tensor:
+        """Cosines (Q, J) with entries of the classes `label` (Q,), one for each number (Q, J) in [0, 1).
 
-        With replacement, as the authors draw them.
+        With replacement, as the authors draw them; 0 where a class has no entries. anchors: (Q, D) of length 1, with
+        gradient. grouped: there are as many of each class, one class after the other; their cosines with all entries
+        are then one product of matrices, which is faster than to collect entries unless these are very many.
         """
+        classes, size, dim = self.entries.shape
         filled = self.filled[label].unsqueeze(1)
         places = (uniform.double() * filled).long().clamp_max(filled - 1).clamp_min(0)
-        return self.entries[label.unsqueeze(1), places]
+        with torch.autocast(anchors.device.type, enabled=False):  # a product of matrices would be rounded
+            if grouped and size <= _MANY * uniform.shape[1]:
+                whole = torch.bmm(anchors.view(classes, -1, dim), self.entries.transpose(1, 2))
+                return whole.flatten(0, 1).gather(1, places)
+            return torch.bmm(self.entries[label.unsqueeze(1), places], anchors.unsqueeze(2)).squeeze(2)
