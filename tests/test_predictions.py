@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfumato.pair_data import PairData
 from sfumato.types import Output
+from sfumato.views import DenseAugment
 from tests.train import pixels, tiny
 
 CPU = torch.device("cpu")
@@ -61,18 +62,13 @@ def test_masks_are_those_of_each_image_alone(flip: bool) -> None:
 
 def test_where_training_does_not_mirror_neither_do_labels() -> None:
     given, net = pixels.data(), LeftIsDark(1.0)
-    still = replace(given, augment=replace_flip(given))
+    views = given.augment
+    preset = replace(views.preset, flip=0.0)
+    still = replace(given, augment=DenseAugment(preset, seed=0, crop=views.crop, mean=views.mean, std=views.std))
     plain, asked = (
         [labels[0] for _, labels in still.predictions([net], np.arange(6), CPU, flip=flip)] for flip in (False, True)
     )
     assert all(torch.equal(a, b) for a, b in zip(plain, asked, strict=True))
-
-
-def replace_flip(given: PairData) -> object:
-    from sfumato.views import DenseAugment
-
-    preset = replace(given.augment.preset, flip=0.0)
-    return DenseAugment(preset, seed=0, crop=given.augment.crop, mean=given.augment.mean, std=given.augment.std)
 
 
 def test_labels_are_those_of_each_image_alone() -> None:
