@@ -195,6 +195,13 @@ def test_table_has_baseline_beside_method(pair: Page) -> None:
     assert "baseline" in rows[1]
 
 
+def test_other_networks_are_told_apart(pair: Page) -> None:
+    metrics = json.loads((pair.folder / "metrics.json").read_text())
+    best, student = (100 * metrics[which]["test"]["acc"] for which in ("best", "student"))
+    assert f"reaches {best:.1f}\u202f%." in pair.text
+    assert f"the last weights themselves reach {student:.1f}\u202f%." in pair.text
+
+
 def test_seeds_are_averaged(demo: Page) -> None:
     table = json.loads((demo.folder / "table.json").read_text())
     assert len(table["rows"]) == 5

@@ -32,6 +32,7 @@ def run(curves: dict[str, Series] | None = None, held: Predictions | None = None
         test={},
         test_calibrated={},
         val={},
+        student={},
         best_step=None,
         best={},
         classes=("a", "b", "c", "d"),

@@ -85,6 +85,9 @@ def test_metrics_and_card(finished: Summary) -> None:
     assert metrics["test_calibrated"]["acc"] == metrics["test"]["acc"]
     assert metrics["best"]["step"] in (6, 12)
     assert metrics["best"]["test"].keys() == metrics["test"].keys()
+    assert metrics["student"].keys() == {"val", "test"}
+    assert metrics["student"]["test"].keys() == metrics["test"].keys()
+    assert metrics["student"]["test"]["nll"] != metrics["test"]["nll"]  # of the weights, not of their average
     assert (card["image_size"], card["channels"], card["preset"]) == (12, 1, "digits")
     assert card["model"] == {"name": "small", "dropout": 0.0, "options": {}}
     assert card["temperature"] == metrics["temperature"] > 0

@@ -78,7 +78,7 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
         "collapses": _collapses(account),
         "rows": views.rows(account, colours),
         "colours": colours,
-        "best": views.best_checkpoint(entry),
+        "others": views.other_networks(entry),
         "seeds": charts.seeds(account, colours),
         "training": charts.training(account, colours),
         "calibration": charts.calibration(account),

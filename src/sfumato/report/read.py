@@ -82,6 +82,8 @@ def read_run(folder: Path) -> Run:
         classes = tuple(str(place) for place in range(predictions.logits.shape[1]))
     best, collapse = metrics.get("best"), metrics.get("collapse")
     best = best if isinstance(best, dict) else {}
+    student = metrics.get("student")
+    student = student if isinstance(student, dict) else {}
     splits = load.optional_object(folder / "splits.json", resume)
     card = load.optional_object(folder / "card.json", resume)
     return Run(
@@ -97,6 +99,7 @@ def read_run(folder: Path) -> Run:
         val=load.numbers(metrics.get("val")),
         best_step=load.whole(best.get("step")),
         best=load.numbers(best.get("test")),
+        student=load.numbers(student.get("test")),
         classes=classes,
         labels=_count(splits.get("labeled")),
         collapse=_collapse(collapse),

@@ -87,6 +87,7 @@ class Run:
     val: Mapping[str, float]
     best_step: int | None
     best: Mapping[str, float]  # test figures of the checkpoint that was best on validation
+    student: Mapping[str, float]  # and of the weights themselves, where all others are of their average
     classes: tuple[str, ...]
     labels: int | None  # how many labelled images it learned from
     collapse: Collapse | None

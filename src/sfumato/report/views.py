@@ -215,14 +215,20 @@ def _cells(entry: Entry, criterion: Criterion) -> tuple[tuple[str, str], ...]:
     )
 
 
-def best_checkpoint(entry: Entry | None) -> str:
-    """The checkpoint that was best on validation, beside the last one that every other figure is about."""
-    runs = [run for run in entry.runs if run.criterion.key in run.best] if entry is not None else []
-    if entry is None or not runs:
-        return ""
-    steps = ", ".join(dict.fromkeys(wording.whole(run.best_step) for run in runs))
-    score = wording.percents([run.best[run.criterion.key] for run in runs])
-    return f"The table shows the last checkpoint. The one best on validation (step {steps}) reaches {score}."
+def other_networks(entry: Entry | None) -> str:
+    """The checkpoint best on validation and the student, beside the network that every other figure is about."""
+    runs = entry.runs if entry is not None else ()
+    best = [run for run in runs if run.criterion.key in run.best]
+    students = [run for run in runs if run.criterion.key in run.student]
+    told = []
+    if best:
+        steps = ", ".join(dict.fromkeys(wording.whole(run.best_step) for run in best))
+        score = wording.percents([run.best[run.criterion.key] for run in best])
+        told.append(f"The table shows the last checkpoint. The one best on validation (step {steps}) reaches {score}.")
+    if students:
+        score = wording.percents([run.student[run.criterion.key] for run in students])
+        told.append(f"All figures are of the averaged weights; the last weights themselves reach {score}.")
+    return " ".join(told)
 
 
 def matrix(entry: Entry | None) -> Ints | None:

@@ -17,6 +17,7 @@ from sfumato.config import Config, nested
 from sfumato.evaluate import PARTS, Measured
 from sfumato.run import files
 from sfumato.run.ranks import is_first
+from sfumato.teacher import unwrapped
 from sfumato.train import Result
 
 ROUND = ("method", "seconds", "images", "val", "test")  # what metrics.json keeps of each training before the last
@@ -28,7 +29,8 @@ def conclude(
     """Evaluate and write everything; metrics.json comes last and says that the run has ended.
 
     The network is the last one (the averaged weights if there are any). The one that was best on validation is reported
-    apart, since choosing it looked at validation labels. The temperature comes from validation labels too.
+    apart, since choosing it looked at validation labels, and so is the student that the average is of. The temperature
+    comes from validation labels too.
 
     earlier: the metrics of the trainings before it, where the run takes several; their seconds are added.
     """
@@ -43,6 +45,7 @@ def conclude(
         "cpu_seconds": round(result.cpu_seconds + (earlier[-1]["cpu_seconds"] if earlier else 0.0), 3),
         "temperature": last.temperature,
         **last.sections,
+        "student": _student(result, data),
         "best": best and {"step": result.best_step, "temperature": best.temperature, **best.sections},
         "classes": data.classes,
         "images": counts(data),
@@ -81,6 +84,14 @@ def _best(result: Result, data: TrainData, config: Config, last: Measured) -> Me
     model = deepcopy(result.model)
     model.load_state_dict(result.best_state)
     return data.measure(model, result.device, bins=config.evaluate.bins)
+
+
+def _student(result: Result, data: TrainData) -> dict[str, dict[str, float]] | None:
+    """Figures of the weights themselves on each split; None where no average of them stands in their place."""
+    if result.nets.teacher is None:
+        return None
+    student = unwrapped(result.nets.student)
+    return {part: data.score(student, getattr(data.splits, part), result.device).metrics for part in PARTS}
 
 
 def _packed(state: Mapping[str, Tensor]) -> bytes:
