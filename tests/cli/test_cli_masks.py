@@ -185,7 +185,7 @@ def test_camvid(shared: Path, tmp_path: Path, call: Call) -> None:
         (source / f"{part}.txt").write_text("\n".join(chosen))
     checked = call("data", "check", source)
     assert "pedestrian" in checked.stdout
-    done = call("train", source, *LABELS_ONLY, "labels=8", "resize=60", "views=camvid", "-o", tmp_path / "run")
+    done = call("train", source, *LABELS_ONLY, "labels=8", "resize=60", "views=small", "-o", tmp_path / "run")
     assert done.exit_code == 0, done.stderr
     assert metrics_of(tmp_path / "run")["images"] == {"labeled": 8, "unlabeled": 24, "val": 3, "test": 3}
     first = sorted((source / "images").iterdir())[0]

@@ -31,7 +31,7 @@ def told(*overrides: str, recipe: str | None = None) -> str:
         ("model=small", "Unknown segmentation model 'small'. Did you mean 'small_seg'?"),
         ("model=resnet18", "A model of timm is an encoder: use deeplabv3plus with encoder=resnet18."),
         ("views=digits", "views.preset='digits': a preset for images with a class each, and the data has masks."),
-        ("views=camvidd", "views.preset='camvidd': no such preset. Did you mean 'camvid'?"),
+        ("views=unimach", "views.preset='unimach': no such preset. Did you mean 'unimatch'?"),
         ("recipe=classic", "recipe classic is for images with a class each, and the data has masks. Take recipe=quick"),
         ("format=vocc", "data.format='vocc': expected 'voc', 'cityscapes', 'ade20k', 'folders' or 'coco'."),
         ("crop=0", "views.crop=0"),

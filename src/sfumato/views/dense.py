@@ -30,7 +30,7 @@ class DenseAugment:
     float32, normalized.
 
     Args:
-        preset: "unimatch", "csl", "augseg", "u2pl", "camvid", "small", "shapes", or a `DensePreset`.
+        preset: "unimatch", "csl", "augseg", "u2pl", "small", or a `DensePreset`.
         seed: of the run.
         crop: (height, width) of the crops in pixels.
         mean: per channel, of values in 0..1.

@@ -177,10 +177,6 @@ _SMALL = DensePreset(
     colors=Colors(jitter=(0.4, 0.4, 0.4, 0.1), grey_probability=0.1, sigma=(0.1, 1.0)),
     patches=Patches(side=8, colors=Colors(jitter=(0.2, 0.2, 0.2, 0.05), grey_probability=0.0, sigma=(0.1, 1.0))),
 )
-_CAMVID = DensePreset(
-    colors=Colors(sigma=(0.1, 1.0)),
-    patches=Patches(side=16, colors=Colors(jitter=(0.2, 0.2, 0.2, 0.1), grey_probability=0.0, sigma=(0.1, 1.0))),
-)
 
 DENSE_PRESETS: dict[str, DensePreset] = {
     # UniMatch's released transforms; FixMatch, FARCLUSS, CorrMatch and UniMatch V2 share them.
@@ -194,9 +190,7 @@ DENSE_PRESETS: dict[str, DensePreset] = {
     ),
     # U2PL's: colors as they are; in half of the steps a box of exactly half the image.
     "u2pl": DensePreset(colors=_PLAIN, boxes=Boxes(together=True, area=(0.5, 0.5), shape="width")),
-    "camvid": _CAMVID,  # road scenes of some 160 x 120 pixels
-    "small": _SMALL,  # 64 pixels
-    "shapes": _SMALL,
+    "small": _SMALL,  # up to some 160 pixels
 }
 
 
