@@ -10,8 +10,8 @@ import torch
 from sfumato import distributed
 from sfumato.functional.contrast import (
     among_first,
+    earliest,
     first_of_each,
-    first_over_ranks,
     info_nce,
     mine,
     negatives_as_released,
@@ -88,7 +88,7 @@ KEYS = torch.tensor([[0.5, 0.1, 0.7, math.inf], [0.3, math.inf, 0.3, 0.2], [math
 
 def chosen_on_this_rank(k):
     part = KEYS.chunk(distributed.world_size(), dim=1)[distributed.rank()]
-    places, found = first_over_ranks(part, k)
+    places, found = earliest(distributed.gather_batch(part.T).T, k)
     return places, found, mine(places, found, part.shape[1])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfumato.distributed import gather_batch, rank, world_size
+from sfumato.distributed import rank, world_size
 from sfumato.functional.one_pass import largest
 
 
@@ -69,19 +69,21 @@ def first_of_each(members: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor
     return table[:, :k], torch.arange(k, device=keys.device) < members.sum(dim=0).unsqueeze(1)
 
 
-def first_over_ranks(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Of the entries (C, K) of every rank the k with the smallest finite keys, in their order.
+def earliest(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The places (C, k') of the k smallest finite keys (C, K), in their order, and whether there are so many, bool.
 
-    Returns their places (C, k') among the entries of all ranks, which stand side by side in rank order, and whether
-    there are so many, (C, k') bool. k' is at most k and at most the number of entries.
+    k' is the smaller of k and K. Of equal keys the first comes first: gathered in rank order, the keys of all ranks
+    give what those of one rank would.
     """
-    together = gather_batch(keys.T).T  # (C, ranks K)
-    order = together.argsort(dim=1, stable=True)[:, :k]
-    return order, together.gather(1, order).isfinite()
+    order = keys.argsort(dim=1, stable=True)[:, :k]
+    return order, keys.gather(1, order).isfinite()
 
 
 def mine(places: Tensor, found: Tensor, count: int) -> Tensor:
-    """Which of this rank's `count` entries of each class are among those that `first_over_ranks` found, (C, count)."""
+    """Which of this rank's `count` keys of each class are among those that `earliest` found of all ranks, (C, count).
+
+    places, found: of keys (C, ranks count), which stand side by side in rank order.
+    """
     everywhere = torch.zeros((len(places), world_size() * count), dtype=torch.bool, device=places.device)
     return everywhere.scatter_(1, places, found)[:, rank() * count : (rank() + 1) * count]
 

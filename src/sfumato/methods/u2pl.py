@@ -41,7 +41,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sfumato.distributed import sum_over_ranks
+from sfumato.distributed import mean_over_ranks, sum_over_ranks, world_size
 from sfumato.errors import UsageError, check_choice
 from sfumato.functional.contrast import negatives_as_released, negatives_of_labeled, negatives_of_unlabeled
 from sfumato.functional.divergence import cross_entropy
@@ -143,11 +143,11 @@ class U2PL(Method):
         charge = cross_entropy(strong.logits, warped.target)
         if self.normalize != "boosted":
             return weighted_mean(charge, warped.weight, over=warped.valid, normalize=self.normalize)
-        loss = weighted_mean(charge, warped.weight, over=warped.valid, normalize="selected")
         there = warped.valid > 0
-        counts = torch.stack((there.sum(), (there & (warped.weight > 0)).sum()))
-        valid, kept = sum_over_ranks(counts.to(charge.dtype)).unbind()
-        return loss * valid / kept.clamp_min(1)
+        kept = there & (warped.weight > 0)
+        valid, selected = mean_over_ranks(torch.stack((there.sum(), kept.sum())).to(charge.dtype)).unbind()
+        total = (charge * warped.weight).masked_fill(~there, 0.0).sum()
+        return total * valid / selected.clamp_min(1.0 / world_size()).square()
 
     def _contrasted(self, batch: Batch, out: Views, taught: Taught, pseudo: Pseudo, anchors: Pseudo) -> Tensor:
         """L_c. Rows are places of the embedding: those of the labeled images, then those of the unlabeled ones."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sfumato.distributed import sum_over_ranks, world_size
+from sfumato.distributed import gather_batch, sum_over_ranks, world_size
 from sfumato.errors import UsageError
-from sfumato.functional.contrast import first_of_each, first_over_ranks, info_nce, mine
+from sfumato.functional.contrast import earliest, first_of_each, info_nce, mine
 from sfumato.functional.hashing import mix, numbers
 from sfumato.functional.prototypes import class_means, feature_sums, mean_over_classes, unit
 from sfumato.running.class_memory import ClassMemory
@@ -103,7 +103,8 @@ class PixelContrast(nn.Module):
         """
         with torch.no_grad():
             sums, counts = feature_sums(taught.features, taught.label, taught.used, self.num_classes)
-            sums, counts = sum_over_ranks(sums), sum_over_ranks(counts)
+            both = sum_over_ranks(torch.cat((sums, counts.unsqueeze(1)), dim=1))  # one collective for the two
+            sums, counts = both[:, :-1], both[:, -1]
             chosen = self._choose(anchors, uniform[:, 0])
             label = chosen.label
             picks = numbers(mix((uniform[chosen.rows, 1] * 2**24).long()), self.num_negatives)
@@ -120,7 +121,8 @@ class PixelContrast(nn.Module):
         classes = torch.arange(self.num_classes, device=keys.device)
         members = (anchors.label.unsqueeze(1) == classes) & anchors.used.unsqueeze(1)
         table, there = first_of_each(members, keys, self.num_anchors)
-        places, found = first_over_ranks(keys[table].masked_fill(~there, torch.inf), self.num_anchors)
+        ranked = keys[table].masked_fill(~there, torch.inf)
+        places, found = earliest(gather_batch(ranked.T).T, self.num_anchors)
         used, label, rows = (
             mine(places, found, table.shape[1]).flatten(),
             classes.repeat_interleave(table.shape[1]),

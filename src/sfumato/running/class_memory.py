@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.distributed import gather_batch
-from sfumato.functional.contrast import first_of_each, first_over_ranks
+from sfumato.functional.contrast import earliest, first_of_each
 from sfumato.functional.prototypes import unit
 
 _MANY = 100  # times as many entries as are wanted: then collecting them costs less than a product with all
@@ -37,10 +37,12 @@ class ClassMemory(nn.Module):
         """
         classes, size, dim = self.entries.shape
         rows, there = first_of_each(members, keys, size)
-        places, found = first_over_ranks(keys[rows].masked_fill(~there, torch.inf), size)
         own = unit(features[rows].flatten(0, 1)).reshape(*rows.shape, dim)  # (C, K, D)
-        new = gather_batch(own.transpose(0, 1)).transpose(0, 1)  # (C, ranks K, D)
-        new = new.gather(1, places.unsqueeze(2).expand(-1, -1, dim))
+        ranked = keys[rows].masked_fill(~there, torch.inf).to(own.dtype)
+        both = torch.cat((own, ranked.unsqueeze(2)), dim=2)  # one collective for the two
+        both = gather_batch(both.transpose(0, 1)).transpose(0, 1)  # (C, ranks K, D + 1)
+        places, found = earliest(both[..., dim], size)
+        new = both[..., :dim].gather(1, places.unsqueeze(2).expand(-1, -1, dim))
         slots = (self.written.unsqueeze(1) + torch.arange(places.shape[1], device=places.device)) % size
         slots += size * torch.arange(classes, device=slots.device).unsqueeze(1)
         flat = self.entries.view(-1, dim)
