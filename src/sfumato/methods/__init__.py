@@ -77,7 +77,7 @@ METHODS: Mapping[str, Entry] = {
     "st_pp": Entry(st_pp, "Yang et al. 2022, ST++", "algorithm 2"),
     "supervised": Entry(supervised, "labels only, weak views", "cross-entropy"),
     "supervised_strong": Entry(supervised_strong, "labels only, weak and strong views", "cross-entropy"),
-    "u2pl": Entry(u2pl, "Wang et al. 2022, U2PL", "section 3, as released"),
+    "u2pl": Entry(u2pl, "Wang et al. 2022, U2PL", "section 3, L_u as released"),
     "uncertainty_weighted": Entry(uncertainty_weighted, "Uncertainty-weighted SSL (seed paper)", "eq. 1-8"),
     "uncertainty_weighted_flat": Entry(uncertainty_weighted_flat, "Uncertainty-weighted SSL, w = 1", "eq. 1-6, 8"),
     "unimatch": Entry(unimatch, "Yang et al. 2023, UniMatch", "section 3, as released"),
