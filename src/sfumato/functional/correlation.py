@@ -25,8 +25,12 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def bounded(size: tuple[int, int], limit: int) -> tuple[int, int]:
     """The size of the largest grid of that shape with at most limit x limit places, itself if it has no more."""
-    factor = limit / math.sqrt(size[0] * size[1])
-    return size if factor >= 1 else (max(1, int(size[0] * factor)), max(1, int(size[1] * factor)))
+    height, width = size
+    if height * width <= limit * limit:
+        return size
+    # In integers: 41 / 267 of 267 is less than 41 in floating numbers.
+    sides = (math.isqrt(limit * limit * height // width), math.isqrt(limit * limit * width // height))
+    return max(1, sides[0]), max(1, sides[1])
 
 
 def correlation(queries: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
