@@ -162,7 +162,7 @@ def train(
             if last or stopping or done % config.save_every == 0:
                 watch.stop()
                 state.save(checkpoints, done, keep=config.keep)
-            if stopping and not last:
+            if stopping and not (last and folder is None):  # after the last step too: others may be to follow
                 raise Interrupted(_how_to_continue(folder, done, config.steps))
     watch.stop()
     return Result(

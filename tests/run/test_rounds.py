@@ -215,7 +215,7 @@ def test_stopped_and_continued_is_the_run_that_was_not_stopped(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [*map(at_step, (3, 5, 7, 9, 11, 13, 15, 17)), *map(at_label, (1, 3, 5, 9))])
+@pytest.mark.parametrize("stop", [*map(at_step, (3, 6, 9, 12, 15, 18)), *map(at_label, (1, 3, 5, 9))])
 def test_stopped_anywhere(halves: tuple[Path, list[str]], photos: Path, tmp_path: Path, stop: Stop) -> None:
     list(stopped(tmp_path / "run", photos, [stop], "method=st_pp", *MASKS))
     assert_same(halves[0], tmp_path / "run")

@@ -48,7 +48,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stops", [(7, 13), (1, 2, 23)])
+@pytest.mark.parametrize("stops", [(7, 13), (1, 2, 23), (24,)])
 def test_interrupted_and_continued_is_the_uninterrupted_run(
     uninterrupted: Path, tmp_path: Path, stops: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
