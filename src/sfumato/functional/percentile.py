@@ -11,7 +11,7 @@ def percentile(values: Tensor, valid: Tensor, share: float) -> Tensor:
 
     share: 0 for the smallest valid value, 1 for the largest. valid: (M,) bool or 0 and 1; what stands where it is 0 is
     not looked at. Infinite without a valid value. The number of valid values stays on the device, so this is a sort:
-    `torch.quantile` would have to know it, and takes no more than 16 million.
+    `torch.quantile` would have to know it, and in older releases takes no more than 16 million.
     """
     ordered = values.masked_fill(valid == 0, torch.inf).sort().values
     count = (valid != 0).sum()

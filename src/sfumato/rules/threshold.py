@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sfumato.distributed import gather_batch, max_over_ranks, mean_over_ranks, world_size
 from sfumato.errors import UsageError, check_choice
+from sfumato.functional.percentile import percentile
 from sfumato.functional.probability import class_sums, confidence, probability
 from sfumato.functional.weigh import above, curriculum_threshold, self_adaptive_threshold
 from sfumato.rules.base import Weigher
@@ -174,9 +175,9 @@ class SelfAdaptiveThreshold(Weigher):
 
 def _global_quantile(values: Tensor, valid: Tensor, q: float) -> tuple[Tensor, Tensor]:
     """The q-quantile of the valid values of all ranks, and whether there is any."""
-    everything = gather_batch(values.masked_fill(valid == 0, float("nan")).flatten())
-    found = torch.nanquantile(everything, q)
-    return found.nan_to_num(0.0), ~found.isnan()
+    everything = gather_batch(values.masked_fill(valid == 0, torch.inf).flatten())
+    found = percentile(everything, everything.isfinite(), q)
+    return found, found.isfinite()
 
 
 class PeakThreshold(Weigher):
