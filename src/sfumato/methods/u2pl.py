@@ -10,6 +10,7 @@ With p the teacher's prediction on the weak view, y its class, e its entropy, an
 
 Representations are of the embedding, through a head that is trained here, and labels those of the nearest pixel. There
 are as many places as the embedding has, or one for every fourth pixel of the image, as in the paper, where it has more.
+
     anchors a:    the student's, up to 256 of each class: labeled pixels, and unlabeled ones of the strong view with e
                   below the alpha-th percentile, where the teacher gives their class more than 0.3
     positive m_c: the mean of the teacher's over such pixels of the labeled images and of the weak view
@@ -204,7 +205,7 @@ def _features_of(view: Output, like: Tensor) -> Tensor:
 
 
 def _grid(features: Tensor, like: Tensor) -> tuple[int, ...]:
-    """The places of the embedding, or every fourth pixel where it has more: as many as the authors' embedding."""
+    """The places of the embedding, or one for every fourth pixel where it has more; (h, w), or () without space."""
     return tuple(min(f, max(LEAST, -(-s // STRIDE))) for f, s in zip(features.shape[2:], like.shape[1:], strict=True))
 
 
