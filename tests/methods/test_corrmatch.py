@@ -66,7 +66,9 @@ def correlated(method, net, x, valid, size=(4, 5)):
     scores = torch.einsum("nci,ncj->nij", f1.flatten(2), f2.flatten(2)) / math.sqrt(C)
     kept = there.flatten(2)  # (N, 1, m)
     a = torch.softmax(scores.masked_fill(~kept, -1e300), dim=2) * kept.transpose(1, 2)
-    return a, sized(torch.einsum("nci,nij->ncj", z.flatten(2), a).unflatten(2, size), SPACE), there[:, 0]
+    low = torch.einsum("nci,nij->ncj", z.flatten(2), a).unflatten(2, size)
+    share = sized(there.to(low.dtype), SPACE)  # of the valid places in what a pixel is made of
+    return a, sized(low, SPACE) / torch.where(share > 0, share, 1.0), there[:, 0]
 
 
 def grown(a, there, label, sure, valid, place, tau):
@@ -222,6 +224,23 @@ def test_a_correlation_is_no_larger_than_the_grid():
     assert found.a.shape[1] <= 41**2
     assert found.valid.shape == (1, 28, 57)
     assert found.output.logits.shape == out.logits.shape
+
+
+def test_places_that_are_not_valid_lend_nothing_to_pixels_beside_them():
+    """Where all places are alike, each says the mean of the valid ones, and so does every pixel near one."""
+    method = made(Tiny(C, dense=True))
+    method.correlation.queries.weight.data.zero_()
+    method.correlation.queries.bias.data.zero_()
+    draw = torch.Generator().manual_seed(0)
+    logits, features = (torch.randn(shape, generator=draw).double() for shape in ((1, C, 17, 21), (1, 8, 5, 5)))
+    valid = torch.ones(1, 17, 21).double()
+    valid[:, :, :9] = 0
+    valid[:, 7:10, 14:17] = 0
+    found = method.correlation(Output(logits, features), valid)
+    mean = sized(logits, (5, 5))[..., found.valid[0] > 0].mean(dim=2)
+    said = found.output.logits[..., valid[0] > 0]
+    assert 0 < found.valid.sum() < 25
+    torch.testing.assert_close(said, mean.unsqueeze(2).expand_as(said))
 
 
 def test_labels_of_whole_images_are_refused():

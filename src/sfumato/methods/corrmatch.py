@@ -82,7 +82,9 @@ class Correlation(nn.Module):
             y = F.relu(self.project(resized(x, size).masked_fill(there == 0, 0.0)))
             a = correlation(self.queries(y), self.keys(y), there[:, 0])
         low = propagated(resized(out.logits.detach(), size), a, there[:, 0])
-        return Correlated(a, there[:, 0], Output(resized(low, (valid.shape[1], valid.shape[2]))))
+        # Places that are not valid have 0 in `low`: pixels beside them are to be means of the others, not of zeros too.
+        high, share = (resized(x, (valid.shape[1], valid.shape[2])) for x in (low, there))
+        return Correlated(a, there[:, 0], Output(high / torch.where(share > 0, share, 1.0)))
 
 
 class CorrMatch(Method):
