@@ -145,3 +145,12 @@ def test_the_twin_has_the_same_backbone_and_another_head(net):
 def test_a_network_without_heads_is_named():
     with pytest.raises(UsageError, match=r"Linear does not say what its head is.*`heads`, a tuple of modules"):
         build("cps", Facts(3)).attach(nn.Linear(2, 3))
+
+
+def test_a_head_without_anything_drawn_is_refused():
+    """Of zeros in another order the twin would be the student, and say what it says."""
+    net = Tiny(3, dense=True)
+    for parameter in net.head.parameters():
+        parameter.data.zero_()
+    with pytest.raises(UsageError, match=r"head of Tiny begins with constants.*would not differ.*Draw its weights"):
+        with_new_head(net)

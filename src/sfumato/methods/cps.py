@@ -71,7 +71,7 @@ def with_new_head(net: nn.Module) -> nn.Module:
     drawn, of which constant ones, such as those of norms, are none.
 
     Raises:
-        UsageError: the network does not tell its heads from the rest.
+        UsageError: the network does not tell its heads from the rest, or these hold constants only.
     """
     twin = deepcopy(net)
     heads: tuple[nn.Module, ...] | None = getattr(twin, "heads", None)
@@ -84,6 +84,11 @@ def with_new_head(net: nn.Module) -> nn.Module:
         for parameter in (one for head in heads for one in head.parameters()):
             order = torch.randperm(parameter.numel()).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    if all(torch.equal(one, other) for one, other in zip(net.parameters(), twin.parameters(), strict=True)) and heads:
+        raise UsageError(
+            f"The head of {type(net).__name__} begins with constants, so that the two networks of cps would not differ "
+            "and would learn nothing from each other. Draw its weights at random."
+        )
     return twin
 
 
