@@ -209,7 +209,9 @@ def test_grids_are_bounded_and_keep_their_shape():
     height, width = bounded((100, 400), 41)
     assert height * width <= 41 * 41
     assert width / height == pytest.approx(4, rel=0.05)
-    assert bounded((1, 10_000), 3) == (1, 300)
+    assert bounded((1, 10), 3) == (1, 9)
+    assert bounded((1, 10_000), 3) == (1, 300)  # a side never falls below 1
+    assert bounded((10_000, 2), 3) == (212, 1)
     x = torch.rand(1, 2, 5, 5)
     assert resized(x, (5, 5)) is x
     torch.testing.assert_close(resized(x, (3, 3)), x[..., ::2, ::2])

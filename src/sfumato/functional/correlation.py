@@ -24,7 +24,10 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bounded(size: tuple[int, int], limit: int) -> tuple[int, int]:
-    """The size of the largest grid of that shape with at most limit x limit places, itself if it has no more."""
+    """The size of the largest grid of that shape with at most limit x limit places, itself if it has no more.
+
+    A side never falls below 1, so a shape longer than limit x limit to 1 becomes a line with more places than that.
+    """
     height, width = size
     if height * width <= limit * limit:
         return size

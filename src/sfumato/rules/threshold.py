@@ -173,13 +173,6 @@ class SelfAdaptiveThreshold(Weigher):
         return above(p, self.thresholds)
 
 
-def _global_quantile(values: Tensor, valid: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """The q-quantile of the valid values of all ranks, and whether there is any."""
-    everything = gather_batch(values.masked_fill(valid == 0, torch.inf).flatten())
-    found = percentile(everything, everything.isfinite(), q)
-    return found, found.isfinite()
-
-
 class PeakThreshold(Weigher):
     """CorrMatch: tau follows the mean over the classes predicted in the batch of the largest confidence in each.
 
@@ -207,3 +200,10 @@ class PeakThreshold(Weigher):
 
     def forward(self, p: Tensor) -> Tensor:
         return above(p, self.level.value)
+
+
+def _global_quantile(values: Tensor, valid: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """The q-quantile of the valid values of all ranks, and whether there is any."""
+    everything = gather_batch(values.masked_fill(valid == 0, torch.inf).flatten())
+    found = percentile(everything, everything.isfinite(), q)
+    return found, found.isfinite()
