@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.functional.percentile import percentile
+from sfumato.functional.percentile import percentile, percentiles
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5, 0.8, 0.93, 1.0])
@@ -31,3 +31,14 @@ def test_a_place_between_two_values_by_hand():
 
 def test_without_a_valid_value_it_is_infinite():
     assert percentile(torch.tensor([1.0, 2.0]), torch.zeros(2), 0.8).item() == float("inf")
+
+
+def test_several_shares_of_one_sort(monkeypatch):
+    draw = np.random.default_rng(0)
+    values, valid, shares = draw.random(101), draw.random(101) < 0.7, (0.8, 0.0, 0.35)
+    sorts, sort = [], torch.Tensor.sort
+    monkeypatch.setattr(torch.Tensor, "sort", lambda *args, **options: sorts.append(1) or sort(*args, **options))
+    got = percentiles(torch.tensor(values), torch.tensor(valid), shares)
+    assert got.tolist() == pytest.approx([np.percentile(values[valid], 100 * share) for share in shares], rel=1e-14)
+    assert len(sorts) == 1
+    assert percentiles(torch.tensor(values), torch.zeros(101), shares).tolist() == [float("inf")] * 3

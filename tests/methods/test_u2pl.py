@@ -13,7 +13,7 @@ from sfumato.errors import UsageError
 from sfumato.forward import Nets
 from sfumato.methods import Facts, build
 from sfumato.methods.u2pl import _grid, _uniform
-from sfumato.rules import pixel_contrast
+from sfumato.rules import percentile, pixel_contrast
 from sfumato.teacher import Ema
 from sfumato.types import Batch, Labeled, Output, Progress, Pseudo, Unlabeled, ViewSpec
 from tests.methods.problems import Drawn
@@ -293,6 +293,14 @@ def test_the_share_that_is_dropped_falls():
         pseudo = method.loss(nets, batch, Progress(step, 9)).pseudo
         shares.append(1 - (pseudo.weight * pseudo.valid).sum().item() / pseudo.valid.sum().item())
     assert shares == pytest.approx([0.2, 0.1, 0.0], abs=0.002)
+
+
+def test_one_collective_serves_both_percentiles(monkeypatch):
+    gathered = []
+    monkeypatch.setattr(percentile, "gather_batch", lambda x: gathered.append(x.shape) or x)
+    method, nets = ready(5, (8, 15), anchors="released")
+    method.loss(nets, batch_of(5, (8, 15)), HALF)
+    assert gathered == [(N, 8, 15)]
 
 
 def test_places_are_those_of_the_embedding_or_every_fourth_pixel():

@@ -39,3 +39,22 @@ def test_predictions_without_entropy_are_kept():
     rule = EntropyPercentile(Constant(0.5))
     assert learn(rule, p).tolist() == [1, 1, 1, 0]
     assert rule.gamma == 0
+
+
+def test_the_surest_are_below_a_percentile_of_their_own():
+    (seen,) = steps(1, space=(3, 4), size=40)
+    rule = EntropyPercentile(Constant(0.3), surest=Constant(0.1))
+    learn(rule, seen.p, seen.valid)
+    e = normalized_entropy(seen.p)
+    limit = np.percentile(e[seen.valid > 0].numpy(), 10)
+    assert torch.equal(rule.sure(seen.p) > 0, e < limit)
+    assert rule.sure(torch.tensor([[1.0, 0.0]])) == 1
+
+
+def test_without_a_share_all_that_are_kept_are_sure():
+    (seen,) = steps(1, space=(3, 4), size=40)
+    for share in (0.0, 0.3):
+        rule = EntropyPercentile(Constant(share))
+        weight = learn(rule, seen.p, seen.valid) * seen.valid
+        assert 0 < weight.sum() < seen.valid.sum()
+        assert torch.equal(weight * rule.sure(seen.p), weight)

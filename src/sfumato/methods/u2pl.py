@@ -51,7 +51,7 @@ from sfumato.functional.hashing import GOLDEN, mix, numbers
 from sfumato.functional.probability import confidence, full_precision, most_probable, probability
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks, context
-from sfumato.rules import All, EntropyPercentile, PixelContrast, Ramp, Weigher
+from sfumato.rules import EntropyPercentile, PixelContrast, Ramp
 from sfumato.rules.pixel_contrast import Rows
 from sfumato.types import Batch, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 
@@ -75,8 +75,7 @@ class U2PL(Method):
     """Pseudo-labels below a percentile of the entropy, and a contrast with what lies above it.
 
     Args:
-        weigh: which pseudo-labels are kept, 1 or 0; those dropped are unreliable.
-        sure: which of them may be anchors.
+        weigh: which pseudo-labels are kept, 1 or 0; those dropped are unreliable. Its surest may be anchors.
         anchor_threshold: of the probability of an anchor's class.
         contrast: of anchors with negatives.
         low_rank: from which on a class is none that the pixel could be.
@@ -88,9 +87,8 @@ class U2PL(Method):
 
     def __init__(
         self,
-        weigh: Weigher,
+        weigh: EntropyPercentile,
         *,
-        sure: Weigher,
         anchor_threshold: float,
         contrast: PixelContrast,
         low_rank: int,
@@ -101,7 +99,7 @@ class U2PL(Method):
         labeled_strong: bool,
     ) -> None:
         super().__init__()
-        self.weigh, self.sure, self.contrast = weigh, sure, contrast
+        self.weigh, self.contrast = weigh, contrast
         self.anchor_threshold, self.low_rank, self.released = anchor_threshold, low_rank, released
         self.normalize, self.lambda_u, self.lambda_contrast = normalize, lambda_u, lambda_contrast
         self.views = ViewSpec(teacher="ema", labeled_strong=labeled_strong)
@@ -121,9 +119,8 @@ class U2PL(Method):
             p, seen = probability(taught.weak.logits), context(batch, out, progress)
             confident, label = confidence(p)
             self.weigh.observe(p, u.valid, seen)
-            self.sure.observe(p, u.valid, seen)
             pseudo = Pseudo(label, self.weigh(p), u.valid)
-            anchors = replace(pseudo, weight=pseudo.weight * self.sure(p) * (confident > self.anchor_threshold))
+            anchors = replace(pseudo, weight=pseudo.weight * self.weigh.sure(p) * (confident > self.anchor_threshold))
         unsupervised = self._charge(out.strong[0], u.warps[0](pseudo))
 
         self.contrast.follow(progress.step, nets.momentum(max(0, progress.step - 1)))
@@ -280,8 +277,7 @@ def u2pl(
     check_choice("u2pl", "anchors", anchors, ("released", "paper"))
     check_choice("u2pl", "negatives", negatives, ("paper", "released"))
     return U2PL(
-        EntropyPercentile(Ramp(unreliable, 0.0)),
-        sure=EntropyPercentile(Ramp(1 - unreliable, 1.0)) if anchors == "released" else All(),
+        EntropyPercentile(Ramp(unreliable, 0.0), surest=Ramp(unreliable, 0.0) if anchors == "released" else None),
         anchor_threshold=anchor_threshold,
         contrast=PixelContrast(
             num_classes,

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from sfumato.distributed import gather_batch
-from sfumato.functional.percentile import percentile
+from sfumato.functional.percentile import percentiles
 from sfumato.functional.probability import normalized_entropy
 from sfumato.rules.base import Weigher
-from sfumato.rules.schedule import Ramp, Schedule
+from sfumato.rules.schedule import Constant, Ramp, Schedule
 from sfumato.types import Context
 
 
@@ -22,20 +22,34 @@ class EntropyPercentile(Weigher):
 
     Args:
         share: dropped, a number that moves with training; the authors' falls from 20 % to 0.
+        surest: the share of whose entropies `sure` tells; all of them but the largest, unless given.
     """
 
     gamma: Tensor
+    floor: Tensor  # the percentile of `surest`
 
-    def __init__(self, share: Schedule | None = None) -> None:
+    def __init__(self, share: Schedule | None = None, *, surest: Schedule | None = None) -> None:
         super().__init__()
         self.share: Schedule = share or Ramp(0.2, 0.0)
+        self.surest: Schedule = surest or Constant(1.0)
         self.register_buffer("gamma", torch.ones(()))
+        self.register_buffer("floor", torch.ones(()))
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         e = gather_batch(normalized_entropy(p).masked_fill(valid == 0, torch.inf)).flatten()
-        gamma = percentile(e, e.isfinite(), 1 - self.share(context.progress))
+        shares = 1 - self.share(context.progress), self.surest(context.progress)
+        gamma, floor = percentiles(e, e.isfinite(), shares).unbind()
         self.gamma.copy_(torch.where(gamma.isfinite(), gamma, self.gamma))
+        self.floor.copy_(torch.where(floor.isfinite(), floor, self.floor))
 
     def forward(self, p: Tensor) -> Tensor:
-        e = normalized_entropy(p)
-        return ((e < self.gamma) | (e <= 0)).to(p.dtype)
+        return _below(p, self.gamma)
+
+    def sure(self, p: Tensor) -> Tensor:
+        """1 where the entropy is below the percentile of the surest, (N, C, *S) -> (N, *S)."""
+        return _below(p, self.floor)
+
+
+def _below(p: Tensor, limit: Tensor) -> Tensor:
+    e = normalized_entropy(p)
+    return ((e < limit) | (e <= 0)).to(p.dtype)
