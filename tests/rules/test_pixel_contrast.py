@@ -126,5 +126,5 @@ def test_wrong_numbers_say_what_is_expected():
     with pytest.raises(UsageError, match=r"temperature=0.0\): expected a number above 0, such as 0.5"):
         contrast(temperature=0.0)
     rule = PixelContrast(C, num_anchors=1, num_negatives=1, temperature=1.0, dim=2, memory=1)
-    with pytest.raises(UsageError, match=r"no head yet: call method.attach\(net\) before training"):
+    with pytest.raises(UsageError, match=r"PixelContrast has not made yet .*: call method.attach\(net\) before"):
         rule.represent(torch.ones(1, D))

@@ -41,6 +41,7 @@ from sfumato.functional.probability import full_precision, probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.methods.base import Method, Networks, context
 from sfumato.rules import FeaturePerturbation, Hard, PeakThreshold
+from sfumato.rules.base import attached
 from sfumato.rules.perturbation import checked_rate
 from sfumato.types import Batch, Labeled, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 
@@ -169,8 +170,7 @@ class CorrMatch(Method):
         return (plain + self.supervised_loss(labeled, weak, strong)) / 2
 
     def _correlated(self, out: Output, valid: Tensor) -> Correlated:
-        assert self.correlation is not None, "attach(net) comes before the first step"
-        found: Correlated = self.correlation(out, valid)
+        found: Correlated = attached(self.correlation, "corrmatch")(out, valid)
         return found
 
     def _grown(self, pseudo: Pseudo, weak: Correlated, u: Unlabeled) -> Pseudo:

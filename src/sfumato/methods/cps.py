@@ -25,23 +25,24 @@ from sfumato.functional.probability import probability
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks
 from sfumato.rules import FixedThreshold, Hard
+from sfumato.rules.base import attached
 from sfumato.types import Batch, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 
 
 class CPS(Method):
-    twin: nn.Module  # trained beside the student, and of no use after
-
     def __init__(self, *, threshold: float, lambda_u: float, labeled_strong: bool) -> None:
         super().__init__()
         self.weigh, self.target = FixedThreshold(threshold), Hard()
         self.lambda_u = lambda_u
+        self.twin: nn.Module | None = None  # trained beside the student, and of no use after
         self.views = ViewSpec(labeled_strong=labeled_strong)
 
     def attach(self, net: nn.Module) -> None:
         self.twin = with_new_head(net)
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
-        one, two = (both.forward(batch, self.views) for both in (nets, nets.beside(self.twin)))
+        twin = attached(self.twin, "cps")
+        one, two = (both.forward(batch, self.views) for both in (nets, nets.beside(twin)))
         supervised = self._supervised(batch, one) + self._supervised(batch, two)
         u = batch.unlabeled
         if u is None or one.weak is None or two.weak is None:

@@ -52,6 +52,7 @@ from sfumato.functional.probability import confidence, full_precision, most_prob
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks, context
 from sfumato.rules import EntropyPercentile, PixelContrast, Ramp
+from sfumato.rules.base import features_of
 from sfumato.rules.pixel_contrast import Rows
 from sfumato.types import Batch, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 
@@ -132,7 +133,7 @@ class U2PL(Method):
         """Of all views in one forward of the teacher."""
         images = [u.weak, batch.labeled.x, *(u.strong if self.released else ())]
         out = nets.weak(replace(batch, unlabeled=replace(u, weak=torch.cat(images))), self.views)
-        sizes, features = [len(x) for x in images], _features_of(out, u.valid)
+        sizes, features = [len(x) for x in images], features_of(out, u.valid, "u2pl")
         views = zip(torch.split(out.logits, sizes), torch.split(features, sizes), strict=True)
         return Taught(*(Output(logits, part) for logits, part in views))
 
@@ -151,7 +152,7 @@ class U2PL(Method):
         """L_c. Rows are places of the embedding: those of the labeled images, then those of the unlabeled ones."""
         marked, u = batch.labeled, batch.unlabeled
         assert u is not None
-        space = _grid(_features_of(out.strong[0], u.valid), u.valid)
+        space = _grid(features_of(out.strong[0], u.valid, "u2pl"), u.valid)
         student = torch.cat([_rows_of(view, space) for view in (out.labeled, out.strong[0])])
         with torch.no_grad():
             known = _rows(marked.valid, space) > 0
@@ -188,17 +189,6 @@ class U2PL(Method):
     def _represented(self, space: Sequence[int], *views: Output) -> Tensor:
         """The teacher's rows through the averaged head."""
         return self.contrast.represent(torch.cat([_rows_of(view, space) for view in views]))
-
-
-def _features_of(view: Output, like: Tensor) -> Tensor:
-    if view.features is None:
-        raise UsageError("u2pl needs a network that gives features beside its logits; this one has none.")
-    if view.features.dim() != like.dim() + 1:
-        raise UsageError(
-            f"u2pl needs features (N, D, *S) with as many axes of space as the labels (N, *S): got "
-            f"{tuple(view.features.shape)} for labels of shape {tuple(like.shape)}."
-        )
-    return view.features
 
 
 def _grid(features: Tensor, like: Tensor) -> tuple[int, ...]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from sfumato.types import Context, Pseudo, Target, Unlabeled, Views
+from sfumato.errors import UsageError
+from sfumato.types import Context, Output, Pseudo, Target, Unlabeled, Views
+
+Made = TypeVar("Made", bound=nn.Module)
 
 
 class Rule(nn.Module, ABC):
@@ -70,3 +74,33 @@ class Extra(Rule):
     @abstractmethod
     def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
         """The loss, a scalar with gradient, already weighted. `pseudo` is before the warp."""
+
+
+def attached(module: Made | None, owner: str) -> Made:
+    """What a rule's or method's `attach` has made; `owner` is its name for the error.
+
+    Raises:
+        UsageError: `attach` was not called.
+    """
+    if module is None:
+        raise UsageError(
+            f"{owner} has not made yet what it trains beside the student: call method.attach(net) before training, as "
+            "`sfumato.train.train` does."
+        )
+    return module
+
+
+def features_of(out: Output, like: Tensor, owner: str) -> Tensor:
+    """The features (N, D, *S) of an output whose labels are such as `like`, (N, *S) of finer maps or (N,).
+
+    Raises:
+        UsageError: a network that gives none, or one row an image where labels are maps; in the name of `owner`.
+    """
+    if out.features is None:
+        raise UsageError(f"{owner} needs a network that gives features beside its logits; this one has none.")
+    if out.features.dim() != like.dim() + 1:
+        raise UsageError(
+            f"{owner} needs features (N, D, *S) with as many axes of space as the labels (N, *S): got "
+            f"{tuple(out.features.shape)} for labels of shape {tuple(like.shape)}."
+        )
+    return out.features

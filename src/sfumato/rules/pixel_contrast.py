@@ -12,6 +12,7 @@ from sfumato.errors import UsageError
 from sfumato.functional.contrast import earliest, first_of_each, info_nce, mine
 from sfumato.functional.hashing import mix, numbers
 from sfumato.functional.prototypes import class_means, feature_sums, mean_over_classes, unit
+from sfumato.rules.base import attached
 from sfumato.running.class_memory import ClassMemory
 from sfumato.running.representation import Representation
 
@@ -76,11 +77,7 @@ class PixelContrast(nn.Module):
 
     @property
     def head(self) -> Representation:
-        if self.representation is None:
-            raise UsageError(
-                "The contrast has no head yet: call method.attach(net) before training, as `sfumato.train.train` does."
-            )
-        return self.representation
+        return attached(self.representation, "PixelContrast")
 
     def follow(self, step: int, momentum: float) -> None:
         """Average the head; see `Representation.follow`."""

@@ -12,7 +12,7 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.grid import as_rows, nearest
 from sfumato.functional.probability import full_precision, most_probable
 from sfumato.functional.prototypes import attraction, class_means, contrast, feature_sums, mean_over_classes, unit
-from sfumato.rules.base import Extra, Weigher
+from sfumato.rules.base import Extra, Weigher, features_of
 from sfumato.rules.weigh import OneMinusEntropy
 from sfumato.types import Context, Pseudo, Unlabeled, Views
 
@@ -68,7 +68,7 @@ class PrototypeAttraction(Extra):
         features, labels, selected = [], [], []
         for strong, warp in zip(views.strong, batch.warps, strict=True):
             warped = warp(chosen)
-            f = _features_of(strong.features, pseudo.valid)
+            f = full_precision(features_of(strong, pseudo.valid, "PrototypeAttraction"))
             features.append(as_rows(f))
             labels.append(nearest(most_probable(warped.target), f.shape[2:]).flatten())
             selected.append(nearest((warped.weight * warped.valid > 0).to(f.dtype), f.shape[2:]).flatten())
@@ -84,16 +84,3 @@ class PrototypeAttraction(Extra):
             return world_size() * mean_over_classes(charges, labels, selected, counts)
         units, _ = feature_sums(unit(features), labels, selected, self.num_classes)
         return attraction(class_means(sum_with_gradient(units), counts), prototypes, counts > 0)
-
-
-def _features_of(features: Tensor | None, like: Tensor) -> Tensor:
-    if features is None:
-        raise UsageError(
-            "PrototypeAttraction needs a network that gives features beside its logits; this one has none."
-        )
-    if features.dim() != like.dim() + 1:
-        raise UsageError(
-            f"PrototypeAttraction needs features (N, D, *S) with as many axes of space as the labels (N, *S): got "
-            f"{tuple(features.shape)} for labels of shape {tuple(like.shape)}."
-        )
-    return full_precision(features)
