@@ -16,7 +16,7 @@ from sfumato.types import Output, Pseudo, Sparse, Unlabeled, Views, unwarped
 from tests.given import step
 from tests.methods.cases import Case, assert_same
 from tests.methods.conformance import trajectory
-from tests.methods.problems import CLASSIFICATION, SEGMENTATION
+from tests.methods.problems import CLASSIFICATION, SEGMENTATION, Echo
 
 N, C = 60, 7
 
@@ -168,6 +168,8 @@ def test_two_strong_views_share_the_label_of_a_teacher():
     [
         {"proto_repulsion": "infonce"},
         {"proto_grad": "literal"},
+        {"projection": 6},
+        {"projection": 4, "proto_repulsion": "infonce"},
         {"rebalance": "expected", "normalize": "weight_sum"},
         {"rebalance": "literal"},
     ],
@@ -191,6 +193,7 @@ def with_options(task, options):
         ({"entropy_gate": 1.5}, r"EntropyLimit\(limit=1.5\): expected a number between 0 and 1; 1 lets all pass"),
         ({"rebalance": "none", "rebalance_scope": "per_class"}, "needs rebalance='literal', 'safe' or 'safe_ema'"),
         ({"proto_grad": "literal", "proto_repulsion": "infonce"}, "needs proto_grad='detached'"),
+        ({"projection": 0}, r"PrototypeAttraction\(projection=0\): expected at least 1, or None"),
     ],
 )
 def test_wrong_options_say_what_is_expected(options, text):
@@ -199,6 +202,66 @@ def test_wrong_options_say_what_is_expected(options, text):
 
 
 # --- prototypes
+
+
+def prototypes_by_hand(features, labels, selected, layers):
+    """Eq. 9-10 by loops over rows, of a projection by its four tensors and layer norm's two, or of features as is."""
+
+    def projected(x):
+        if layers is None:
+            return x
+        first, shift, gain, bias, last, offset = layers
+        x = first @ x + shift
+        x = (x - x.mean()) / torch.sqrt(((x - x.mean()) ** 2).mean() + 1e-5) * gain + bias
+        return last @ x.clamp_min(0) + offset
+
+    terms = []
+    for c in range(C):
+        rows = [projected(f) for f, y, s in zip(features, labels, selected, strict=True) if s and int(y) == c]
+        if rows:
+            prototype = (sum(rows) / len(rows)).detach()
+            cosines = [(row @ prototype) / (row.norm() * prototype.norm()) for row in rows]
+            terms.append(sum(1 - cosine for cosine in cosines) / len(rows))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("space", [(), (2, 3)], ids=str)
+@pytest.mark.parametrize("projection", [None, 5, 128])
+def test_second_loss(projection, space):
+    weak, strong = (x[:12] * 2 for x in logits(space))
+    strong.requires_grad_()
+    valid = (torch.rand((12, *space), generator=torch.Generator().manual_seed(3)) < 0.7).double()
+    method = build("farcluss", Facts(C), {"projection": projection}).double()
+    torch.manual_seed(0)
+    method.attach(Echo(classes=C))
+    layers = list(method.double().parameters())
+    with torch.no_grad():
+        for one in layers:
+            one += 0.3 * torch.randn(one.shape, dtype=one.dtype)
+    losses = step(method, weak, strong, valid=valid)
+
+    p = weak.softmax(dim=1)
+    certain = 1 + (p * p.log()).sum(dim=1) / math.log(C) > 0.5
+    selected = (certain & (valid > 0)).flatten().tolist() * 2  # two strong views, here the same
+    labels = weak.argmax(dim=1).flatten().repeat(2)
+    rows = strong.movedim(1, -1).reshape(-1, C).repeat(2, 1)
+    want = 0.1 * prototypes_by_hand(rows, labels, selected, layers or None)
+    torch.testing.assert_close(losses.extras["prototypes"], want, rtol=1e-9, atol=0)
+    assert 0.2 < sum(selected) / len(selected) < 0.8
+    got = torch.autograd.grad(losses.extras["prototypes"], [strong, *layers])
+    torch.testing.assert_close(got, torch.autograd.grad(want, [strong, *layers]), rtol=1e-7, atol=1e-12)
+    assert len(layers) == (6 if projection else 0)
+
+
+def test_the_projection_is_of_the_size_asked_for_and_saved_with_the_method():
+    sizes = {}
+    for projection in (None, 128):
+        method = build("farcluss", Facts(C), {"projection": projection})
+        method.attach(Echo(classes=C))
+        sizes[projection] = {key: tuple(x.shape) for key, x in method.state_dict().items() if "projection" in key}
+    assert sizes[None] == {}
+    weights = {key.removeprefix("extra.projection."): shape for key, shape in sizes[128].items() if "weight" in key}
+    assert weights == {"0.weight": (128, C), "1.weight": (128,), "3.weight": (128, 128)}
 
 
 def maps(features, *, labels, selected, valid, warps=(unwarped,)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from sfumato.errors import check_choice
 from sfumato.functional.divergence import Divergence, cross_entropy
@@ -53,6 +54,10 @@ class Consistency(Method):
         self.extra = extra
         self.normalize = normalize
         self.scale = scale
+
+    def attach(self, net: nn.Module) -> None:
+        if self.extra is not None:
+            self.extra.attach(net)
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)

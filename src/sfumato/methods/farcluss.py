@@ -12,8 +12,9 @@ Literal and safe. As printed, the median is over all classes: it is 0 as soon as
 and so is L_u; this is `rebalance="literal"`. The default takes the median over the classes present, limits the weights
 and divides by their mean. As printed in eq. 8, the weight of a class stands inside the sum over the classes, which is
 no divergence: it may be negative, and is least at q ~ w f, not at q = f; this is `rebalance_scope="per_class"`.
-The teacher is the average of the weights with momentum 0.99, which is `train.ema`. The paper's projection head is left
-out: prototypes are of the network's own features.
+In the paper a projection to 128 values, trained beside the student, makes of the network's features those that are
+drawn to prototypes; this is `projection=128`. The default takes the network's own, and has nothing to train.
+The teacher is the average of the weights with momentum 0.99, which is `train.ema`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def farcluss(
     normalize: Normalize = "valid",
     proto_grad: Literal["detached", "literal"] = "detached",
     proto_repulsion: Literal["off", "infonce"] = "off",
+    projection: int | None = None,
     lambda_u: float = 0.5,
     lambda_proto: float = 0.1,
     labeled_strong: bool = False,
@@ -95,6 +97,8 @@ def farcluss(
             the pseudocode all elements, C times as many as there are predictions.
         proto_grad: "literal" lets the gradient through the prototypes.
         proto_repulsion: "infonce" drives features from the prototypes of other classes too.
+        projection: draw to prototypes a projection of the features to so many values, 128 in the paper; none for the
+            network's own features.
         lambda_u: weight of L_u.
         lambda_proto: weight of L_con.
         labeled_strong: train on strong views of the labelled images too.
@@ -130,7 +134,11 @@ def farcluss(
         lambda_u=lambda_u / num_classes if normalize == "elements" else lambda_u,
         views=ViewSpec(strong=2, teacher="ema", labeled_strong=labeled_strong),
         extra=PrototypeAttraction(
-            num_classes, weight=lambda_proto, proto_grad=proto_grad, proto_repulsion=proto_repulsion
+            num_classes,
+            weight=lambda_proto,
+            proto_grad=proto_grad,
+            proto_repulsion=proto_repulsion,
+            projection=projection,
         ),
         normalize="all" if normalize == "elements" else normalize,
     )

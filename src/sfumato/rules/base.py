@@ -71,6 +71,9 @@ class Extra(Rule):
 
     name: str
 
+    def attach(self, net: nn.Module) -> None:
+        """Make the modules that the loss trains beside the student `net`, once; see `Method.attach`. Most have none."""
+
     @abstractmethod
     def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
         """The loss, a scalar with gradient, already weighted. `pseudo` is before the warp."""
