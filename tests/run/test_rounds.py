@@ -356,6 +356,13 @@ def test_what_cannot_be_is_told_before_a_folder_is_made(photos: Path, tmp_path: 
         load(overrides=["data.task=segmentation", "method=st_pp", "unlabeled_start=0.3"])
 
 
+def test_epochs_that_are_too_few_steps_are_told_before_a_folder_is_made(photos: Path, tmp_path: Path) -> None:
+    plain = [one for one in MASKS if not one.startswith("steps")]
+    with pytest.raises(UsageError, match=r"steps=1: st_pp compares 3 copies .* Take at least 3 steps, or more epochs"):
+        run(tmp_path / "never", photos, *plain, "method=st_pp", "epochs=1", "batch_size=8", "unlabeled_ratio=4")
+    assert not (tmp_path / "never").exists()
+
+
 def test_without_other_images_it_falls_back_to_the_labels(tmp_path: Path) -> None:
     source = with_masks(tmp_path / "data", labeled=12, unlabeled=0, sizes=((20, 16),))
     heard: list[str] = []

@@ -146,7 +146,7 @@ def rehearse(config: Config, table: prepare.AnyTable) -> Splits:
     model = prepare.make_model(config, table)
     method = prepare.make_method(config, prepare.make_data(config, table, splits, model))
     if method.rounds is not None:
-        rounds.check(config, method.rounds, splits)
+        rounds.check(prepare.counted(config, splits), method.rounds, splits)
     return splits
 
 

@@ -58,7 +58,7 @@ def check(config: Config, plan: Rounds, splits: Splits) -> None:
     if plan.reliable is not None and config.train.steps < COPIES:
         raise UsageError(
             f"steps={config.train.steps}: {name} compares {COPIES} copies of a network on the way. "
-            f"Take at least {COPIES} steps."
+            f"Take at least {COPIES} steps, or more epochs."
         )
 
 
