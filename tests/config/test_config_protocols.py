@@ -74,7 +74,7 @@ def test_steps_and_epochs_the_later_wins(tmp_path: Path) -> None:
     assert chosen(file="recipe: voc\ntrain:\n  steps: 100\n") == (100, None)
     assert chosen("epochs=3", file="recipe: voc\ntrain:\n  steps: 100\n") == (100, 3)
     assert chosen("steps=7", file=dump(load(overrides=["protocol=voc"]))) == (7, None)
-    message = "command line: train.steps=100: nothing would use it: epochs take their place."
+    message = "command line: train.steps=100: nothing would use it: epochs=3 takes its place. Give one of the two."
     assert told("steps=100", "epochs=3") == message
 
 

@@ -97,7 +97,7 @@ def check_use(settings: Settings, task: Task, train: TrainConfig, problems: list
     weights, method = settings.get("model.weights", (None, ""))[0], settings["method.name"][0]
     in_rounds = method in METHODS and describe(method).views.stored
     unused = {
-        "train.steps": (train.epochs is not None, "epochs take their place"),
+        "train.steps": (train.epochs is not None, f"epochs={train.epochs} takes its place. Give one of the two"),
         "train.momentum": (train.optimizer != "sgd", "only optimizer=sgd has a momentum"),
         "train.final_lr": (train.schedule != "cosine_half", "only schedule=cosine_half has a final_lr"),
         "train.unlabeled_start": (in_rounds, f"{method} has the labels of all its images from the first step"),
