@@ -180,8 +180,8 @@ def test_values_out_of_range(tmp_path: Path) -> None:
 
 def test_a_value_that_the_mapping_does_not_name(tmp_path: Path) -> None:
     refuse(
-        "masks/a.png: mask value 9 out of range: expected 7..8 (2 classes) or 255 (void). Correct the mask, add what "
-        "is missing to the class table (classes=…), or say which number is void (void=…).",
+        "masks/a.png: mask value 9 out of range: expected 7..8 (2 classes) or 255 (void). Correct the mask, name it in "
+        "mapping=… (255 is void), or say which number is void (void=…).",
         write_plain(tmp_path, {"a": [7, 8, 9]}),
         mapping={7: 0, 8: 1},
     )

@@ -89,7 +89,9 @@ def decide(
     colors = {packed(color): label for label, color in enumerate(table.colors.tolist())} if table.coded else {}
     colors |= {packed(color): VOID for color in table.void_colors} if table.coded else {}
     coding = Coding(meaning, colors)
-    problems += _unknown_values(looks, coding, len(table), void) + _unknown_colors(looks, coding)
+    problems += _unknown_values(looks, coding, len(table), void, mapped=mapping is not None) + _unknown_colors(
+        looks, coding
+    )
     return Decided(coding, table, problems)
 
 
@@ -143,17 +145,20 @@ def _agree(table: ClassTable, mapping: Mapping[int, int] | None, void: int) -> t
     return {void: VOID} | dict.fromkeys(mapping, VOID), [Problem("error", message)]
 
 
-def _unknown_values(looks: Sequence[tuple[str, MaskLook]], coding: Coding, classes: int, void: int) -> list[Problem]:
+def _unknown_values(
+    looks: Sequence[tuple[str, MaskLook]], coding: Coding, classes: int, void: int, *, mapped: bool
+) -> list[Problem]:
     bad = [(name, look) for name, look in looks if not look.colored and set(look.counts) - set(coding.of_value)]
     if not bad:
         return []
     name, look = bad[0]
     values = sorted(set(look.counts) - set(coding.of_value))
     classes_are = sorted(value for value, label in coding.of_value.items() if label != VOID)
+    add = "name it in mapping=… (255 is void)" if mapped else "add what is missing to the class table (classes=…)"
     message = (
         f"{name}: mask {'value' if len(values) == 1 else 'values'} {listed(values)} out of range: expected "
-        f"{_span(classes_are)} ({plural(classes, 'class')}) or {void} (void). Correct the mask, add what is missing to "
-        f"the class table (classes=…), or say which number is void (void=…).{more(bad)}"
+        f"{_span(classes_are)} ({plural(classes, 'class')}) or {void} (void). Correct the mask, {add}, or say "
+        f"which number is void (void=…).{more(bad)}"
     )
     return [Problem("error", message)]
 
