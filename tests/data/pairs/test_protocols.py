@@ -20,6 +20,13 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     make_tiny(monkeypatch)
 
 
+def mend_of(name: str) -> str:
+    return (
+        f"Take the published lists (lists=FOLDER), or leave out protocol={name}; "
+        f"protocol=none recipe={name} keeps its settings."
+    )
+
+
 def refused(root: Path, message: str, **options: Any) -> None:
     """By loading, and by the check, which says the same."""
     with pytest.raises(DataError) as error:
@@ -55,7 +62,7 @@ def test_the_images_of_a_protocol(name: str, tmp_path: Path) -> None:
 def test_a_line_too_few(name: str, tmp_path: Path) -> None:
     lists, title = fake(tmp_path, name, labeled=2), PROTOCOLS[name].title
     sizes = "3 (classic); 5 (blended or U2PL's)" if name == "voc" else "3"
-    mend = f"Take the published lists (lists=FOLDER), or leave out protocol={name}."
+    mend = mend_of(name)
     refused(
         tmp_path,
         f"{lists}/labeled.txt and {lists}/unlabeled.txt: 6 labelled and unlabelled images, expected 7 of {title}. "
@@ -69,7 +76,7 @@ def test_a_line_too_few(name: str, tmp_path: Path) -> None:
 
 def test_one_validation_image(tmp_path: Path) -> None:
     lists = fake(tmp_path, "voc", val=1)
-    mend = "Take the published lists (lists=FOLDER), or leave out protocol=voc."
+    mend = mend_of("voc")
     refused(
         tmp_path,
         f"{lists}/val.txt: 1 validation image, expected 2 of PASCAL VOC. {mend}",
@@ -86,7 +93,7 @@ def test_a_list_of_unlabeled_images_that_is_not_there(tmp_path: Path) -> None:
     refused(
         tmp_path,
         f"{lists}/labeled.txt and no {lists}/unlabeled.txt: 3 labelled and unlabelled images, expected 7 of COCO. Take "
-        "the published lists (lists=FOLDER), or leave out protocol=coco.",
+        "the published lists (lists=FOLDER), or leave out protocol=coco; protocol=none recipe=coco keeps its settings.",
         lists=lists,
         protocol="coco",
     )
@@ -157,14 +164,15 @@ def test_camvid(tmp_path: Path) -> None:
     assert len(table.classes) == 11
     hashes = ", ".join(f"{part} {list_hash(tmp_path / f'{part}.txt')}" for part in ("train", "val", "test"))
     assert table.notes[-1] == (
-        "CamVid: 7 of 7 images labelled by no list of labelled ones. Labels that are drawn from them compare with runs "
-        f"of the same splits only, not with published figures. Hashes of the lists: {hashes}."
+        "CamVid: 7 of 7 training images have a mask, and no list says which of them are labels. Labels that are drawn "
+        "from them compare with runs of the same splits only, not with published figures. "
+        f"Hashes of the lists: {hashes}."
     )
     assert set(draw_pair_splits(table, labels=3).lists) == {"train", "val", "test"}
 
 
 def test_camvid_of_another_length(tmp_path: Path) -> None:
-    mend = "Take the published lists (lists=FOLDER), or leave out protocol=camvid."
+    mend = mend_of("camvid")
     refused(
         camvid(tmp_path, train=5),
         f"{tmp_path}/train.txt: 5 labelled and unlabelled images, expected 7 of CamVid. {mend}",
@@ -180,6 +188,6 @@ def test_voc_by_its_own_lists(tmp_path: Path) -> None:
     for name, rows in (("train", range(3)), ("trainaug", range(7)), ("val", range(7, 9))):
         (sets / f"{name}.txt").write_text("".join(f"{k:04d}\n" for k in rows))
     table = load_pairs(tmp_path, layout="voc", protocol="voc")
-    assert "7 of 7 images labelled by no list of labelled ones" in table.notes[-1]
+    assert "7 of 7 training images have a mask, and no list says which of them are labels" in table.notes[-1]
     (sets / "trainaug.txt").unlink()
     assert load_pairs(tmp_path, layout="voc").lists[0].part == "train"

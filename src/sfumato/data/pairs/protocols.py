@@ -133,7 +133,10 @@ def _number(count: int, what: str) -> str:
 
 
 def _mend(name: str) -> str:
-    return f"Take the published lists (lists=FOLDER), or leave out protocol={name}."
+    return (
+        f"Take the published lists (lists=FOLDER), or leave out protocol={name}; "
+        f"protocol=none recipe={name} keeps its settings."
+    )
 
 
 def _listed(found: Contents) -> ListFile | None:
@@ -142,17 +145,18 @@ def _listed(found: Contents) -> ListFile | None:
 
 def _told(wanted: Protocol, found: Contents) -> str:
     labeled = int((found.labeled & found.training).sum())
-    of = f"{labeled:,} of {wanted.train:,} images labelled"
     file = _listed(found)
     if file is None:
         hashes = ", ".join(f"{one.part} {one.hash}" for one in found.lists)
         return (
-            f"{wanted.title}: {of} by no list of labelled ones. Labels that are drawn from them compare with runs of "
-            f"the same splits only, not with published figures.{f' Hashes of the lists: {hashes}.' if hashes else ''}"
+            f"{wanted.title}: {labeled:,} of {wanted.train:,} training images have a mask, and no list says which of "
+            "them are labels. Labels that are drawn from them compare with runs of the same splits only, not with "
+            f"published figures.{f' Hashes of the lists: {hashes}.' if hashes else ''}"
         )
     newline = "" if file.ended else " (the file lacks a final newline, so that `wc -l` says one less)"
     return (
-        f"{wanted.title}{_variant(wanted, found, labeled)}: {of}, list {file.path.name} with hash {file.hash}{newline}."
+        f"{wanted.title}{_variant(wanted, found, labeled)}: {labeled:,} of {wanted.train:,} images labelled, list "
+        f"{file.path.name} with hash {file.hash}{newline}."
     )
 
 
