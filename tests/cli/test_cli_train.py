@@ -336,10 +336,10 @@ def test_a_collapse_at_the_end_is_exit_code_4(source: Path, tmp_path: Path, monk
 
     conclude = part.conclude
 
-    def collapsed(result: Any, *given: Any) -> dict[str, Any]:
+    def collapsed(result: Any, *given: Any, **named: Any) -> dict[str, Any]:
         if "fixmatch" in str(given[1].method):
             result.collapse = {"step": 12, "reason": "The pseudo-labels crowd into 'left'."}
-        return conclude(result, *given)
+        return conclude(result, *given, **named)
 
     monkeypatch.setattr(part, "conclude", collapsed)
     done = train(source, "-o", tmp_path / "run")

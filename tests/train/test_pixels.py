@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from sfumato import checkpoint
 from sfumato.batches import BatchMaker
@@ -71,6 +72,9 @@ class Seen:
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         return self.nets.weak(batch, spec)
 
+    def beside(self, net: nn.Module) -> Seen:
+        return Seen(self.nets.beside(net), self.views)
+
     def momentum(self, step: int) -> float:
         return self.nets.momentum(step)
 
@@ -97,21 +101,22 @@ def test_void_and_padding_have_no_gradient(name: str) -> None:
     marked, u = batch.labeled, batch.unlabeled
     assert 0.02 < (marked.valid == 0).float().mean() < 0.5
     chosen.loss(nets, batch, Progress(5, 9)).total.backward()
-    (views,) = nets.views
-    checked = [(views.labeled, marked.valid)]
-    if views.labeled_strong is not None:
-        ones = torch.ones_like(marked.valid)
-        checked.append((views.labeled_strong, marked.warp(Pseudo(marked.y, ones, marked.valid)).valid))
-    if u is not None:
-        assert (u.valid == 0).any()
-        checked += where_valid(u, views, pasted=chosen.views.pasting)
-    seen = 0
-    for out, valid in checked:
-        if out is not None and out.logits.grad is not None:
-            gradient = out.logits.grad.movedim(1, -1)
-            assert (gradient[valid == 0] == 0).all()
-            seen += int((gradient[valid > 0] != 0).any())
-    assert seen >= 1 + bool(views.strong and not chosen.views.pasting)
+    assert len(nets.views) == 1 + (name == "cps")  # the twin sees all of it too
+    for views in nets.views:
+        checked = [(views.labeled, marked.valid)]
+        if views.labeled_strong is not None:
+            ones = torch.ones_like(marked.valid)
+            checked.append((views.labeled_strong, marked.warp(Pseudo(marked.y, ones, marked.valid)).valid))
+        if u is not None:
+            assert (u.valid == 0).any()
+            checked += where_valid(u, views, pasted=chosen.views.pasting)
+        seen = 0
+        for out, valid in checked:
+            if out is not None and out.logits.grad is not None:
+                gradient = out.logits.grad.movedim(1, -1)
+                assert (gradient[valid == 0] == 0).all()
+                seen += int((gradient[valid > 0] != 0).any())
+        assert seen >= 1 + bool(views.strong and not chosen.views.pasting)
 
 
 def void(batch: Batch) -> Batch:
