@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +21,8 @@ from sfumato.teacher import Ema
 from sfumato.types import Batch, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
 from sfumato.views.draws import draw_for
 from tests.train.pixels import CROP, data, method, network, run, table
-from tests.train.test_resume import ROOT, assert_same_run
+from tests.train.test_ranks import launch
+from tests.train.test_resume import assert_same_run
 
 each = pytest.mark.parametrize("name", METHODS)
 RAN: set[str] = set()
@@ -217,11 +215,8 @@ def test_the_table_has_what_the_tests_are_for() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unimatch", "unimatch_v2", "augseg", "u2pl"])
 def test_two_ranks_train_the_weights_of_one(name: str, tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for folder, ranks in (("one", 1), ("two", 2)):
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-        command = [sys.executable, *launcher, "-m", "tests.train.pixels", str(tmp_path / folder), name, "4"]
-        subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True)
+        launch(tmp_path / folder, name, "4", ranks=ranks, module="tests.train.pixels")
     one, two = (checkpoint.load(checkpoint.latest(tmp_path / f / "checkpoints").path) for f in ("one", "two"))  # type: ignore[arg-type]
     for key, value in one.tensors["model"].items():
         torch.testing.assert_close(
