@@ -33,33 +33,49 @@ class Layer:
         return next((self.values[key] for key in keys if key in self.values), None)
 
 
-def load(path: Path | None = None, overrides: Sequence[str] = (), recipe: str | None = None) -> Config:
+class SettingsError(UsageError):
+    """Mistakes in settings, each a message of its own in `problems`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__(_all(self.problems))
+
+
+def load(
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    recipe: str | None = None,
+    *,
+    layers: Sequence[Layer] = (),
+) -> Config:
     """The resolved settings.
 
     Args:
         path: a YAML file of settings, such as the config.yaml of a run.
         overrides: `key=value`, the key dotted or any word that is the end of one key only.
         recipe: name of a recipe, in place of the one that the file or `recipe=` names; "none" for none.
+        layers: settings from elsewhere, which come after the file and before `overrides`.
 
     Raises:
-        UsageError: unknown keys, values that cannot be, files that cannot be read; everything found, in one message.
+        SettingsError: unknown keys, values that cannot be; everything found, in one message.
+        UsageError: a file or recipe that cannot be read.
     """
     problems: list[str] = []
-    upper = [_from_overrides(overrides, problems)]
+    upper = [*layers, _from_overrides(overrides, problems)]
     if path is not None:
         upper.insert(0, _from_file(path))
     below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
     named = str(recipe or next(iter(below), None) or _default_recipe(upper))
-    layers = [*([_from_recipe(named)] if named != "none" else []), *upper]
-    task = _task(layers)
+    merged = [*([_from_recipe(named)] if named != "none" else []), *upper]
+    task = _task(merged)
     method = next(
-        (found for layer in reversed(layers) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
+        (found for layer in reversed(merged) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
     )
-    settings = _merge(layers, str(method), problems)
+    settings = _merge(merged, str(method), problems)
     settings["recipe"] = (None if named == "none" else named, "recipe")
     config = _validated(settings, task, problems)
     if problems:
-        raise UsageError(_all(problems))
+        raise SettingsError(problems)
     assert config is not None
     return config
 
@@ -116,17 +132,29 @@ def _value(text: str) -> Any:
 
 
 def _from_file(path: Path) -> Layer:
+    return layer(read_settings(path), str(path))
+
+
+def _from_recipe(name: str) -> Layer:
+    content = _parsed(recipe_text(name), f"recipe {name}")
+    for_methods = content.pop("methods", {})
+    return Layer(f"recipe {name}", dict(_flattened(content)), for_methods)
+
+
+def layer(content: Mapping[Any, Any], origin: str) -> Layer:
+    """Settings as a YAML file nests them, from `origin`."""
+    return Layer(origin, dict(_flattened(content)))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The content of a YAML file. Raises UsageError when there is none, or it is no mapping."""
     if not path.is_file():
         beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UsageError(f"{path}: no such file of settings." + (nearest(path.name, beside) if beside else ""))
     return _parsed(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def _from_recipe(name: str) -> Layer:
-    return _parsed(recipe_text(name), f"recipe {name}")
-
-
-def _parsed(text: str, origin: str) -> Layer:
+def _parsed(text: str, origin: str) -> dict[str, Any]:
     try:
         content = parse(text)
     except yaml.YAMLError as error:
@@ -137,8 +165,7 @@ def _parsed(text: str, origin: str) -> Layer:
         content = {}
     if not isinstance(content, dict):
         raise UsageError(f"{origin}: expected settings as `key: value`, found {type(content).__name__}.")
-    for_methods = content.pop("methods", {}) if origin.startswith("recipe ") else {}
-    return Layer(origin, dict(_flattened(content)), for_methods)
+    return content
 
 
 def _flattened(content: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -253,10 +280,7 @@ def _told(error: ValidationError, settings: Settings, prefix: str = "") -> list[
     return list(found.values())
 
 
-def _all(problems: Sequence[str]) -> str:
-    found = list(dict.fromkeys(problems))
-    return (
-        found[0]
-        if len(found) == 1
-        else "\n".join([f"{len(found)} mistakes in the settings:", *(f"- {p}" for p in found)])
-    )
+def _all(found: Sequence[str]) -> str:
+    if len(found) == 1:
+        return found[0]
+    return "\n".join([f"{len(found)} mistakes in the settings:", *(f"- {p}" for p in found)])
