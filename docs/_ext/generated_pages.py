@@ -94,8 +94,8 @@ def method_section(name: str) -> str:
         opening, background = f"`{builder.func.__name__}` with {fixed}.", ""
     long = ["```text", background, "```", ""] if "\n\n" in background else []
     facts = [f"Paper: {prose(method.paper)}", f"Equations: {prose(method.equations)}", f"Sees: {seen(method)}"]
-    if method.dense_only:
-        facts.append("For images with masks only")
+    if method.dense_only or method.classes_only:
+        facts.append(f"For images with {'masks' if method.dense_only else 'one class each'} only")
     body = [f"## {name}", "", opening, "", *(f"- {fact}" for fact in facts), "", *long]
     return "\n".join([*body, *option_table(name, meanings), ""])
 

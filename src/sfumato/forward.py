@@ -21,11 +21,15 @@ with all others. Where the student's weak view is part of 2 for their sake, its 
 is what makes the pseudo-labels: 1 falls away. Where the pseudo-labels come from 1, of a teacher or asked for first, the
 weak images are part of 2 with their dropped features alone.
 
+A method may send images of its own making through as well, `further`: each such forward comes after these.
+
 Where labels on the disk take the place of the weak view's output, `stored`, no weak image goes through at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -67,6 +71,24 @@ class Nets:
     def momentum(self, step: int) -> float:
         """Of the average of the weights after this step, the weight of the old value; 0 where there is no average."""
         return 0.0 if self.teacher is None else self.teacher.momentum_at(step)
+
+    def further(self, x: Tensor, *, statistics: bool = True) -> Output:
+        """The student's output for images (n, channels, *image) of the method's own making.
+
+        A forward of its own: they are normalized by their own statistics. The student's running ones take these in, or
+        with `statistics=False` do not move.
+        """
+        # Without the wrapper of ranks, as `_weak`: the gradient of a step is reduced once, whatever led to it.
+        net = unwrapped(self.student)
+        with nullcontext() if statistics else _statistics_kept(net):
+            return cast(Output, net(x))
+
+    def average(self, x: Tensor) -> Output:
+        """The output of the averaged weights for these images, without gradient; where there are none, `further`'s
+        with the running statistics left as they are.
+        """
+        with torch.no_grad():
+            return self.further(x, statistics=False) if self.teacher is None else self.teacher(x)
 
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         """The output of the weak view, without gradient and before the other views, to be handed to `forward`.
@@ -209,3 +231,16 @@ class Nets:
             raise UsageError("The method drops channels of the features of unlabeled views, of which it declares none.")
         if spec.complementary and spec.strong != 2:
             raise UsageError(f"Complementary features need 2 strong views; the method declares {spec.strong}.")
+
+
+@contextmanager
+def _statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Batch norms in training mode go on normalizing by the images at hand, and forget these."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

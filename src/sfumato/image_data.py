@@ -72,12 +72,14 @@ class ImageData(TrainData):
             valid=torch.ones(len(labels), device=labels.device),
             index=index,
             strong=strong,
+            draw=draw_for(self.augment.seed, part.step, slots, "labeled"),
         )
 
     def unlabeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> tuple[Unlabeled, Tensor]:
         images, truth, index, slots, *stored = read
+        make = self.augment.strong if spec.further == "strong" else self.augment.weak
         strong = [
-            self.augment.strong(images, step=part.step, slots=slots, purpose=f"strong {number}")
+            make(images, step=part.step, slots=slots, purpose=f"{spec.further} {number}")
             for number in range(spec.strong)
         ]
         patches = None

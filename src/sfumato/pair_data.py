@@ -145,7 +145,8 @@ class PairData(TrainData):
         if spec.labeled_strong:
             strong, warp = self._strong(images, part.step, slots, "labeled strong")
         y = masks.long()
-        return Labeled(self.augment.weak(images), y, (y != VOID).float(), index, strong, warp)
+        draw = draw_for(self.augment.seed, part.step, slots, "labeled")
+        return Labeled(self.augment.weak(images), y, (y != VOID).float(), index, strong, warp, draw)
 
     def unlabeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> tuple[Unlabeled, Tensor]:
         images, masks, inside, index, slots, *stored = read
@@ -153,7 +154,9 @@ class PairData(TrainData):
         warps: list[Warp] = []
         for number in range(spec.strong):
             purpose, last = f"strong {number}", number == spec.strong - 1
-            if number < spec.strong - spec.uncut:
+            if spec.further == "weak":
+                view, warp = self._mixed(self.augment.weak(images), part.step, slots, purpose)
+            elif number < spec.strong - spec.uncut:
                 view, warp = self._strong(images, part.step, slots, purpose, cutout=spec.cutout)
             else:
                 make = self.augment.masked if spec.patches and last else self.augment.strong
@@ -184,8 +187,12 @@ class PairData(TrainData):
         if cutout:
             erasing = self.augment.cutout(step=step, slots=slots, purpose=purpose)
             return erasing.images(self.augment.strong(images, step=step, slots=slots, purpose=purpose)), erasing
+        strong = self.augment.strong(images, step=step, slots=slots, purpose=purpose)
+        return self._mixed(strong, step, slots, purpose)
+
+    def _mixed(self, views: Tensor, step: int, slots: Tensor, purpose: str) -> tuple[Tensor, Warp]:
         mixing = self.augment.cutmix(step=step, slots=slots, purpose=purpose)
-        return mixing.images(self.augment.strong(images, step=step, slots=slots, purpose=purpose)), mixing
+        return mixing.images(views), mixing
 
     def predictions(
         self, models: Sequence[nn.Module], rows: NDArray[np.int64], device: torch.device, *, flip: bool

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sfumato.methods.base import Method
 from sfumato.metric_log import MetricLog
 from sfumato.models import Net
 from sfumato.optim import make_optimizer, rate, set_rate
-from sfumato.teacher import Ema
+from sfumato.teacher import Ema, unwrapped
 from sfumato.telemetry import Telemetry
 from sfumato.train_config import TrainConfig
 from sfumato.training_state import Memory, TrainingState
@@ -40,6 +41,7 @@ class Result:
     """What training leaves behind."""
 
     nets: Nets
+    method: Method
     device: torch.device
     history: list[dict[str, Any]]  # as metrics.jsonl
     val: dict[str, float] | None  # at the last evaluation
@@ -50,10 +52,15 @@ class Result:
     seconds: float
     cpu_seconds: float
 
-    @property
+    @cached_property
     def model(self) -> nn.Module:
-        """The network to evaluate and to keep: the averaged weights where there are any."""
-        return self.nets.evaluation
+        """The network to evaluate and to keep: the averaged weights where there are any, as the method deploys them."""
+        return self.method.deployed(self.nets.evaluation)
+
+    @property
+    def student(self) -> nn.Module | None:
+        """The weights themselves, deployed alike; None where no average of them stands in their place."""
+        return None if self.nets.teacher is None else self.method.deployed(unwrapped(self.nets.student))
 
 
 def train(
@@ -144,10 +151,11 @@ def train(
                 reporter.record(done, record)
                 _warn_if_idle(record, progress, memory, reporter)
             if evaluating:
-                found = data.score(nets.evaluation, data.splits.val, accelerator.device)
+                evaluated = method.deployed(nets.evaluation)
+                found = data.score(evaluated, data.splits.val, accelerator.device)
                 if found.metrics:
                     method.calibrate(found.held_out)
-                    memory.consider(done, found.metrics, nets.evaluation, by=data.criterion)
+                    memory.consider(done, found.metrics, evaluated, by=data.criterion)
                     scores = {f"val/{key}": value for key, value in found.metrics.items()}
                     log.write(done, scores)
                     reporter.record(done, scores)
@@ -166,7 +174,7 @@ def train(
                 raise Interrupted(_how_to_continue(folder, done, config.steps))
     watch.stop()
     return Result(
-        nets, accelerator.device, log.history, memory.val, memory.best_step, memory.best_state or None,
+        nets, method, accelerator.device, log.history, memory.val, memory.best_step, memory.best_state or None,
         memory.collapse, memory.warnings, memory.seconds, memory.cpu_seconds,
     )  # fmt: skip
 

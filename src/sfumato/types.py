@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.errors import UsageError
 
@@ -102,8 +102,8 @@ Draw = Callable[[str, int], Tensor]
 def undrawn(purpose: str, count: int) -> Tensor:
     """The draw of a batch that was made without one."""
     raise UsageError(
-        f"The method needs random numbers ({purpose}), but the batch holds none. Give Unlabeled its `draw`, such as "
-        "views.draws.uniform of the run's seed, the step and the places of the samples."
+        f"The method needs random numbers ({purpose}), but the batch holds none. Give Labeled and Unlabeled their "
+        "`draw`, such as views.draws.uniform of the run's seed, the step and the places of the samples."
     )
 
 
@@ -130,6 +130,7 @@ class Labeled:
     index: Tensor  # (M,) int64, place in the labelled set
     strong: Tensor | None = None  # (M, channels, *image), when the method asks for it
     warp: Warp = unwarped  # from the labels of the weak view to those of the strong one
+    draw: Draw = undrawn  # for whatever else is random in the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ class ViewSpec:
     """What a method needs to see. The loop makes exactly these views and no others."""
 
     strong: int = 1  # strong views of each unlabelled sample; 0 is allowed
+    further: Literal["strong", "weak"] = "strong"  # "weak": these views are drawn as the weak one is, each for itself
     uncut: int = 0  # how many of them no CutMix touches, the last ones
     patches: bool = False  # which patches of the last strong view may be masked
     weak: bool = True  # False: the method uses no unlabelled data at all
@@ -180,6 +182,35 @@ class ViewSpec:
     complementary: bool = False  # the two strong views see complementary halves of the features
     stored: bool = False  # labels on the disk, of an earlier network, take the place of the weak view's output
     cutout: bool = False  # the strong views that CutMix would touch have boxes erased instead
+
+
+class Networks(Protocol):
+    """What a method asks of the networks: the outputs of its views, gradient and batch norm decided elsewhere."""
+
+    def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views: ...
+
+    def weak(self, batch: Batch, spec: ViewSpec) -> Output:
+        """The weak view's output before the rest, for a method that makes a strong view from it."""
+        ...
+
+    def further(self, x: Tensor, *, statistics: bool = True) -> Output:
+        """The student's output for images (n, channels, *image) of the method's own making, in a forward of their own.
+
+        statistics: the running statistics of batch norm take these images in; else they are as before.
+        """
+        ...
+
+    def average(self, x: Tensor) -> Output:
+        """The same of the averaged weights where there are any, and without gradient."""
+        ...
+
+    def momentum(self, step: int) -> float:
+        """Of the teacher's average after this step, for a method that averages modules of its own alike."""
+        ...
+
+    def beside(self, net: nn.Module) -> Networks:
+        """The same with `net`, one of the method's own, in the student's place, and without a teacher."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

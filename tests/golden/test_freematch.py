@@ -27,7 +27,7 @@ def test_sequence(golden, name):
         fair = losses.extras["fairness"]
         check(method.weigh.global_threshold, "tau")
         check(method.weigh.prior.value, "p_model")
-        check(method.extra.histogram.value, "label_hist")
+        check(method.extras[0].histogram.value, "label_hist")
         check(losses.pseudo.weight, "mask")
         check(fair, "ent_loss")
         (grad,) = torch.autograd.grad(fair, strong)

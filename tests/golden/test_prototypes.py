@@ -2,7 +2,7 @@ import torch
 
 from sfumato.functional.prototypes import attraction, class_means, feature_sums, unit
 from sfumato.rules import PrototypeAttraction
-from sfumato.types import Output, Pseudo, Unlabeled, Views
+from sfumato.types import Batch, Output, Pseudo, Unlabeled, Views
 
 
 def given(golden):
@@ -29,6 +29,6 @@ def test_rule(golden):
     rule = PrototypeAttraction(len(want["count"]), weight=2.0)
     rule.selected = want["selected"].double()
     views = Views(Output(want["features"]), strong=(Output(want["features"], want["features"]),))
-    batch = Unlabeled(want["features"], (want["features"],), torch.ones(200), torch.arange(200))
-    loss = rule(views, batch, Pseudo(want["label"], want["weight"], torch.ones(200).double()))
+    batch = Batch(None, Unlabeled(want["features"], (want["features"],), torch.ones(200), torch.arange(200)))
+    loss = rule(views, batch, Pseudo(want["label"], want["weight"], torch.ones(200).double()), None)
     assert abs(float(loss) - 2 * float(numbers["loss_mean_over_present_classes"])) < 1e-9

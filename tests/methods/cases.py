@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.forward import Layout, Nets
-from sfumato.methods import METHODS, Facts, Method, build
+from sfumato.methods import METHODS, Entry, Facts, Method, build
 from sfumato.teacher import Ema
 from sfumato.types import Batch, Losses, Progress, Sparse
-from tests.methods.problems import SAMPLES, Echo, Task, logits_batch
+from tests.methods.problems import LABELED, SAMPLES, Echo, Task, logits_batch
 
 CLASSES = 5
 
@@ -32,7 +32,7 @@ class Case:
 
     def method(self, classes: int = CLASSES, *, beside: nn.Module | None = None, **options: object) -> Method:
         """Ready to train a student such as `beside`, with modules of its own that are the same at each call."""
-        method = self.make(Facts(classes, SAMPLES, self.task.dense), options)
+        method = self.make(facts_of(self.task, classes), options)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             method.attach(beside or Echo(classes=classes))
@@ -40,6 +40,16 @@ class Case:
 
     def batches(self, count: int, method: Method, **about: Any) -> list[Batch]:
         return [logits_batch(self.task, method.views, seed=seed, **about) for seed in range(count)]
+
+
+def facts_of(task: Task, classes: int = CLASSES) -> Facts:
+    """A long tail of labels: the first class has most."""
+    counts = tuple(max(1, 40 // (1 + c)) for c in range(classes))
+    return Facts(classes, SAMPLES, task.dense, num_labeled=LABELED, label_counts=counts)
+
+
+def allowed(entry: Entry, task: Task) -> bool:
+    return not (entry.classes_only if task.dense else entry.dense_only)
 
 
 def registered(name: str, task: Task) -> Case:

@@ -26,6 +26,7 @@ from sfumato.types import (
 from sfumato.views.draws import uniform
 
 SAMPLES = 64  # the unlabelled set
+LABELED = 8
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ class Tiny(nn.Module):
             nn.init.normal_(parameter, std=0.3, generator=draw)
         self.heads = (self.head,)
 
+    @property
+    def output_layer(self) -> nn.Conv2d:
+        return self.head
+
     def forward(self, x: Tensor, perturb: FeatureDropout | None = None) -> Output:
         features = self.body(x)
         if perturb is not None:
@@ -97,9 +102,10 @@ class Drawn:
 
     seed: int
     slots: Tensor
+    part: str = ""
 
     def __call__(self, purpose: str, count: int) -> Tensor:
-        return uniform(self.seed, 0, purpose, self.slots, count)
+        return uniform(self.seed, 0, self.part + purpose, self.slots, count)
 
 
 Predicts = Callable[[Tensor], Tensor]
@@ -115,7 +121,7 @@ def logits_batch(
     *,
     seed: int = 0,
     classes: int = 5,
-    labeled: int = 8,
+    labeled: int = LABELED,
     unlabeled: int = 24,
     void: float = 0.2,
     predicts: Predicts = _as_drawn,
@@ -146,6 +152,7 @@ def logits_batch(
             valid=valid,
             index=torch.arange(labeled),
             strong=noisy(x) if views.labeled_strong else None,
+            draw=Drawn(seed, torch.arange(labeled), "labeled"),
         ),
         Unlabeled(
             weak=predicts(weak),
@@ -177,7 +184,14 @@ def image_batch(task: Task, views: ViewSpec, *, seed: int = 0, classes: int = 3)
 
     (x, y), (weak, right) = images(6), images(18)
     batch = Batch(
-        Labeled(x, y, torch.ones(6, *task.space), torch.arange(6), noisy(x) if views.labeled_strong else None),
+        Labeled(
+            x,
+            y,
+            torch.ones(6, *task.space),
+            torch.arange(6),
+            noisy(x) if views.labeled_strong else None,
+            draw=Drawn(seed, torch.arange(6), "labeled"),
+        ),
         Unlabeled(
             weak=weak,
             strong=tuple(noisy(weak) for _ in range(views.strong)),
@@ -218,12 +232,14 @@ def rows(batch: Batch, labeled: Tensor, unlabeled: Tensor) -> Batch:
     marked, rest = batch.labeled, batch.unlabeled
     assert rest is not None
     return Batch(
-        Labeled(
-            marked.x[labeled],
-            marked.y[labeled],
-            marked.valid[labeled],
-            marked.index[labeled],
-            None if marked.strong is None else marked.strong[labeled],
+        replace(
+            marked,
+            x=marked.x[labeled],
+            y=marked.y[labeled],
+            valid=marked.valid[labeled],
+            index=marked.index[labeled],
+            strong=None if marked.strong is None else marked.strong[labeled],
+            draw=replace(marked.draw, slots=marked.draw.slots[labeled]),
         ),
         replace(
             rest,

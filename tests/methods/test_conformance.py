@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sfumato.methods import METHODS
-from tests.methods.cases import assert_same
+from tests.methods.cases import allowed, assert_same
 from tests.methods.conformance import CHECKS, Report, registered, run, trajectory
 from tests.methods.problems import TASKS
 
 RANKS = (1, 2)
-ENTRIES = [(name, task) for name in sorted(METHODS) for task in TASKS if task.dense or not METHODS[name].dense_only]
+ENTRIES = [(name, task) for name in sorted(METHODS) for task in TASKS if allowed(METHODS[name], task)]
 RAN: dict[tuple[str, str, int], Report] = {}
 each = pytest.mark.parametrize(("name", "task"), ENTRIES, ids=[f"{name}-{task.name}" for name, task in ENTRIES])
 
@@ -52,7 +52,7 @@ def test_how_much_ran(request):
     mine = [item for item in request.session.items if item.fspath == request.node.fspath]
     if len(mine) != 3 * len(ENTRIES) + 1 or hasattr(request.config, "workerinput"):
         pytest.skip("counts only when this file runs whole, in one process")
-    assert len(ENTRIES) == sum(1 if entry.dense_only else len(TASKS) for entry in METHODS.values())
+    assert len(ENTRIES) == sum(1 if e.dense_only or e.classes_only else len(TASKS) for e in METHODS.values())
     assert RAN.keys() == {(name, task.name, ranks) for name, task in ENTRIES for ranks in RANKS}
     for report in RAN.values():
         assert sorted([*report.held, *report.not_applicable]) == sorted(CHECKS)

@@ -36,7 +36,7 @@ def test_order():
         def observe(self, p, valid, context):
             log.append(f"extra observes {p.amax().item():.2f}")
 
-        def forward(self, views, batch, pseudo):
+        def forward(self, views, batch, pseudo, nets):
             log.append("extra reads")
             return views.strong[0].logits.sum() * 0 + 3.0
 
@@ -56,6 +56,7 @@ def test_order():
         "refine observes 0.90",
         "refine reads 0.90",
         "weigh observes 0.70",
+        "target observes 0.70",
         "target reads 0.70",
         "weigh reads 0.70",
         "warp",

@@ -12,7 +12,7 @@ from sfumato.functional.probability import probability
 from sfumato.methods import Facts, build
 from sfumato.methods.farcluss import PerClassDivergence
 from sfumato.rules import ClassRebalance, PrototypeAttraction
-from sfumato.types import Output, Pseudo, Sparse, Unlabeled, Views, unwarped
+from sfumato.types import Batch, Output, Pseudo, Sparse, Unlabeled, Views, unwarped
 from tests.given import step
 from tests.methods.cases import Case, assert_same
 from tests.methods.conformance import trajectory
@@ -260,7 +260,7 @@ def test_the_projection_is_of_the_size_asked_for_and_saved_with_the_method():
         method.attach(Echo(classes=C))
         sizes[projection] = {key: tuple(x.shape) for key, x in method.state_dict().items() if "projection" in key}
     assert sizes[None] == {}
-    weights = {key.removeprefix("extra.projection."): shape for key, shape in sizes[128].items() if "weight" in key}
+    weights = {key.removeprefix("extras.0.projection."): shape for key, shape in sizes[128].items() if "weight" in key}
     assert weights == {"0.weight": (128, C), "1.weight": (128,), "3.weight": (128, 128)}
 
 
@@ -269,7 +269,8 @@ def maps(features, *, labels, selected, valid, warps=(unwarped,)):
     rule.selected = selected
     outputs = tuple(Output(features[i], features[i]) for i in range(len(warps)))
     unlabeled = Unlabeled(labels, (labels,) * len(warps), valid, torch.arange(len(labels)), warps)
-    return rule(Views(outputs[0], strong=outputs), unlabeled, Pseudo(labels, torch.ones_like(selected), valid))
+    pseudo = Pseudo(labels, torch.ones_like(selected), valid)
+    return rule(Views(outputs[0], strong=outputs), Batch(None, unlabeled), pseudo, None)
 
 
 def test_labels_are_taken_from_the_nearest_pixel():

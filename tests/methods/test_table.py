@@ -26,20 +26,21 @@ def test_every_entry_describes_itself(name):
     about = describe(name)
     assert about.summary
     assert about.defaults == {key: p.default for key, p in options(name).items()}
-    method = build(name, Facts(3, 4, dense=about.dense_only), about.defaults)
+    method = build(name, Facts(3, 4, dense=about.dense_only, num_labeled=2, label_counts=(1, 1, 1)), about.defaults)
     assert isinstance(method, Method)
     assert about.views == method.views
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_entry_is_for_maps_and_says_if_for_nothing_else(name):
-    assert isinstance(build(name, Facts(3, 4, dense=True)), Method)
-    if not METHODS[name].dense_only:
-        assert isinstance(build(name, Facts(3, 4, dense=False)), Method)
-        return
-    text = message(name, Facts(3, 4, dense=False))
-    assert text.startswith(f"{name} is for images with masks only")
-    assert describe(name).dense_only
+@pytest.mark.parametrize("dense", (False, True))
+def test_every_entry_is_for_both_tasks_or_says_for_which(name, dense):
+    entry, facts = METHODS[name], Facts(3, 4, dense=dense, num_labeled=2, label_counts=(1, 1, 1))
+    if entry.classes_only if dense else entry.dense_only:
+        only = "images with masks" if entry.dense_only else "one class per image"
+        assert message(name, facts).startswith(f"{name} is for {only} only")
+    else:
+        assert isinstance(build(name, facts), Method)
+    assert (describe(name).dense_only, describe(name).classes_only) == (entry.dense_only, entry.classes_only)
 
 
 def test_an_unknown_method_names_the_nearest():

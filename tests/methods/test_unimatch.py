@@ -96,7 +96,7 @@ def test_unimatch_as_released(task):
     torch.testing.assert_close(b.total, a.total / 2)
     torch.testing.assert_close(b.supervised, a.supervised / 2)
     assert halved.views == ViewSpec(strong=2, feature_dropout=0.5)
-    assert (halved.weigh.threshold, halved.normalize, halved.extra.weight) == (0.95, "valid", 0.5)
+    assert (halved.weigh.threshold, halved.normalize, halved.extras[0].weight) == (0.95, "valid", 0.5)
     assert halved.lambda_u(Progress(0, 1)) == 0.5  # of the mean of two: a quarter each
 
 
@@ -104,7 +104,7 @@ def test_without_the_feature_stream_nothing_is_dropped():
     for options in ({"lambda_feature": 0.0}, {"feature_dropout": 0.0}):
         method = build("unimatch", Facts(C), options)
         assert method.views == ViewSpec(strong=2)
-        assert method.extra is None
+        assert not list(method.extras)
     with pytest.raises(UsageError, match=r"unimatch\(feature_dropout=1.0\): expected a share of the channels"):
         build("unimatch", Facts(C), {"feature_dropout": 1.0})
 

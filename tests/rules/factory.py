@@ -16,7 +16,17 @@ from torch import Tensor
 
 import sfumato.rules
 from sfumato.functional.probability import probability
-from sfumato.rules import Bell, DistributionAlignment, Extra, Refiner, Rule, SelfAdaptiveThreshold, Weigher
+from sfumato.rules import (
+    Bell,
+    Charge,
+    DistributionAlignment,
+    Extra,
+    NoRefinement,
+    Refiner,
+    Rule,
+    SelfAdaptiveThreshold,
+    Weigher,
+)
 from sfumato.types import Context, Progress
 
 SAMPLES = 40
@@ -28,12 +38,12 @@ FACTS = {"num_unlabeled": SAMPLES, "prior": None}
 
 
 def rules() -> list[type[Rule]]:
-    """Every concrete rule that a module of `sfumato.rules` defines, but for extras, which no p alone can ask."""
+    """Every concrete rule that a module of `sfumato.rules` defines, but charges and extras: p is not all they ask."""
     found = []
     for module in pkgutil.iter_modules(sfumato.rules.__path__, "sfumato.rules."):
         for value in vars(importlib.import_module(module.name)).values():
             own = inspect.isclass(value) and issubclass(value, Rule) and value.__module__ == module.name
-            if own and not (value is Rule or issubclass(value, Extra) or inspect.isabstract(value)):
+            if own and not (value is Rule or issubclass(value, Charge | Extra) or inspect.isabstract(value)):
                 found.append(value)
     return sorted(found, key=lambda rule: rule.__name__)
 
@@ -74,9 +84,9 @@ def _build(rule: type[Rule], given: dict[str, Any], num_classes: int, space: tup
                 arguments[name] = INSTANCES[hints[name]](num_classes)
             else:
                 raise AssertionError(f"{rule.__name__}({name}: {hints[name]}): tell tests/rules/factory.py how")
-    # two weighers in one rule are two different ones
+    # two rules in one are two different ones
     if {"first", "second"} <= arguments.keys():
-        arguments["second"] = Bell()
+        arguments["second"] = NoRefinement() if issubclass(rule, Refiner) else Bell()
     return rule(**arguments)
 
 

@@ -30,7 +30,7 @@ WRONG = {
         lambda: FeaturePerturbation(normalize="vaild")
     ),
     "FeaturePerturbation needs the perturbed output: ViewSpec(feature_dropout=0.5).": (
-        lambda: FeaturePerturbation()(Views(Output(torch.zeros(1, 2))), None, None)
+        lambda: FeaturePerturbation()(Views(Output(torch.zeros(1, 2))), None, None, None)
     ),
     "ClassCurriculum(threshold=2): expected a probability": lambda: ClassCurriculum(3, 5, threshold=2),
     "ClassCurriculum(num_unlabeled=0): expected the size of the unlabeled set": lambda: ClassCurriculum(3, 0),

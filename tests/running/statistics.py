@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.functional.probability import class_counts, class_sums, confidence, one_hot, probability
 from sfumato.running.average import RunningMean
 from sfumato.running.gaussian import RunningGaussian, RunningMoments
+from sfumato.running.prior import RunningPrior
 from sfumato.running.status import LearningStatus, PixelStatus
 from sfumato.running.window import WindowMean
 
@@ -64,6 +65,10 @@ def _per_class(m, b):
     m.observe(sums, class_counts(label, CLASSES, b.valid))
 
 
+def _shifted(m, b):
+    m.observe(b.p, b.valid, SKEWED)
+
+
 def _top(m, b):
     m.observe(confidence(b.p)[0], b.valid)
 
@@ -85,6 +90,7 @@ def _gaussian(m):
     return torch.stack([m.mean, m.variance])
 
 
+SKEWED = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
 UNIFORM = torch.full((CLASSES,), 1 / CLASSES)
 KINDS: dict[str, Kind] = {
     **{
@@ -107,6 +113,7 @@ KINDS: dict[str, Kind] = {
         f"WindowMean-{init}": Kind(lambda init=init: WindowMean(UNIFORM, length=3, init=init), _class_sums, _value)
         for init in ("first", "given")
     },
+    "RunningPrior": Kind(lambda: RunningPrior(SKEWED, momentum=0.9), _shifted, _value),
     "RunningMoments": Kind(lambda: RunningMoments(momentum=0.9), _top, _moments),
     **{
         f"RunningGaussian-{estimate}": Kind(

@@ -24,7 +24,7 @@ def list_methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON."
 
     if as_json:
         about = {
-            name: {"paper": entry.paper, "equations": entry.equations, "dense_only": entry.dense_only}
+            name: {"paper": entry.paper, "equations": entry.equations, "images_with": entry.trains}
             for name, entry in METHODS.items()
         }
         print_json(about)
@@ -49,8 +49,8 @@ def show(
         print_json(asdict(found))
         return
     typer.echo(f"{found.name}: {found.paper} ({found.equations})\n\n{found.about}\n\n{found.summary}\n")
-    if found.dense_only:
-        typer.echo("for images with masks only\n")
+    if found.dense_only or found.classes_only:
+        typer.echo(f"for images with {'masks' if found.dense_only else 'one class each'} only\n")
     views = asdict(found.views)
     typer.echo("views: " + ", ".join(f"{key}={value}" for key, value in views.items()) + "\n")
     typer.echo("options:" if found.defaults else "no options")

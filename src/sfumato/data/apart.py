@@ -88,10 +88,15 @@ def as_splits(
     split_seed: int,
     include_labeled: bool,
     notes: Sequence[str] = (),
+    keep: Callable[[Rows], Rows] | None = None,
 ) -> Splits:
-    """The unlabelled rows are what is left: neither labelled, held out, a copy, nor in a split that the table names."""
+    """The unlabelled rows are what is left: neither labelled, held out, a copy, nor in a split that the table names.
+
+    keep: which of them, if not all.
+    """
     out_of_reach = [held.rows, copies, np.flatnonzero(np.isin(table.split, ["val", "test"]))]
     others = np.setdiff1d(np.arange(len(table)), np.concatenate([*out_of_reach, labeled]))
+    others = others if keep is None else keep(others)
     hashes = fingerprint_parts(table, np.concatenate([labeled, held.rows]))
     return Splits(
         labeled=labeled,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.data.apart import HeldOut, as_splits, draw_apart
+from sfumato.data.label_noise import LabelNoise
 from sfumato.data.listing import examples, plural
+from sfumato.data.long_tail import LongTail
 from sfumato.data.request import LabelRequest, hold_out_size
-from sfumato.data.splits import Splits
+from sfumato.data.splits import PARTS, Splits
 from sfumato.data.stratify import Rows, carve
 from sfumato.data.table import Table
 from sfumato.errors import DataError
@@ -25,6 +29,8 @@ def draw_splits(
     seed: int = 0,
     split_seed: int = 0,
     include_labeled: bool = True,
+    long_tail: LongTail | None = None,
+    noise: LabelNoise | None = None,
 ) -> Splits:
     """Labelled, unlabelled, validation and test rows of a table.
 
@@ -36,10 +42,14 @@ def draw_splits(
     `fraction` of each; all of them when none of the three is given. The unlabelled pool is every other row that is not
     held out, and the labelled rows too when `include_labeled`; it is empty, with a note, when there are no others.
 
+    long_tail: frequencies of the labelled and of the unlabelled classes that fall off; what does not fit is left out of
+    training. Validation and test images stay as they are. noise: labels that are made wrong, recorded in the splits.
+
     Images with the pixels of a carved image are never drawn as labels. Raises DataError when the labels do not suffice,
     or when a labelled image is also in a val or test split that the table prescribes.
     """
-    request = LabelRequest(labels, labels_per_class, fraction)
+    tail, noise = long_tail or LongTail(), noise or LabelNoise()
+    request = LabelRequest(labels, labels_per_class, fraction, tail)
     if errors := class_errors(table.source, table.labels, table.split, table.classes):
         raise DataError("\n".join(errors))
     held = _hold_out(table, val, test, split_seed)
@@ -47,7 +57,25 @@ def draw_splits(
     labeled, copies = draw_apart(
         table, table.images.digests, held, pool, lambda rows: request.draw(table, rows, held.aside(), seed)
     )
-    return as_splits(table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include_labeled)
+    seeds = {"seed": seed, "split_seed": split_seed}
+
+    def keep(rows: Rows) -> Rows:
+        return tail.keep_unlabeled(table, rows, seed)
+
+    splits = as_splits(table, held, labeled, copies, **seeds, include_labeled=include_labeled, keep=keep)
+    noisy = np.concatenate([labeled, held.val]) if noise.val else labeled
+    wrong = noise.flipped(table.names, table.labels, len(table.classes), noisy, seed)
+    told = [*_tail_notes(table, splits, tail), *_noise_note(splits, noise, wrong, len(noisy))]
+    return replace(splits, wrong=wrong, notes=[*splits.notes, *told])
+
+
+def class_counts(table: Table, splits: Splits) -> dict[str, list[int]]:
+    """Images of each class, (C,), of every part, by the right labels; of the unlabelled those whose class is known."""
+    found = {}
+    for part in PARTS:
+        labels = table.labels[getattr(splits, part)]
+        found[part] = np.bincount(labels[labels >= 0], minlength=len(table.classes)).tolist()
+    return found
 
 
 def class_errors(source: str, labels: Rows, split: NDArray[np.str_], classes: list[str]) -> list[str]:
@@ -100,6 +128,29 @@ def _too_few(table: Table, wanted: dict[str, int], known: int, exact: bool) -> s
     if exact:
         raise DataError(f"{table.source}: {message}. Ask for fewer (val=…, test=…) or label more.")
     return f"{message}: none are set aside, so nothing can be measured. Label more, or name val and test images."
+
+
+def _tail_notes(table: Table, splits: Splits, tail: LongTail) -> list[str]:
+    """How frequent the classes are from head to tail, where they were asked to be a long tail."""
+    counts, notes = class_counts(table, splits), []
+    for part, gamma in (("labeled", tail.gamma_labeled), ("unlabeled", tail.unlabeled)):
+        if gamma is not None:
+            found = counts[part]
+            rank = {name: place for place, name in enumerate(tail.order or table.classes)}
+            ends = sorted(range(len(found)), key=lambda label: rank[table.classes[label]])
+            first, last = ends[0], ends[-1]
+            notes.append(
+                f"Long tail of the {part.replace('beled', 'belled')} images, gamma {gamma:g}: {found[first]:,} of "
+                f"'{table.classes[first]}' to {found[last]:,} of '{table.classes[last]}', {sum(found):,} in all."
+            )
+    return notes
+
+
+def _noise_note(splits: Splits, noise: LabelNoise, wrong: dict[int, int], of: int) -> list[str]:
+    if not noise.share:
+        return []
+    where = "training and validation labels" if noise.val and len(splits.val) else "training labels"
+    return [f"Label noise: {len(wrong):,} of {of:,} {where} are wrong ({noise}); splits.json lists them."]
 
 
 def _blank_notes(table: Table) -> list[str]:

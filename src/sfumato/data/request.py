@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.data.listing import plural
+from sfumato.data.long_tail import LongTail
 from sfumato.data.stratify import Rows, draw_per_class, spread
 from sfumato.data.table import Table
 from sfumato.errors import DataError, UsageError
@@ -15,11 +17,16 @@ from sfumato.errors import DataError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Labels in total, or per class, or a fraction of each class; none of the three means all labels."""
+    """Labels in total, or per class, or a fraction of each class; none of the three means all labels.
+
+    long_tail: where its labels are asked to be a long tail, `labels` is the most that it may have in total, and the
+    other two cannot be.
+    """
 
     labels: int | None = None
     labels_per_class: int | None = None
     fraction: float | None = None
+    long_tail: LongTail = LongTail()
 
     def __post_init__(self) -> None:
         asked = {
@@ -34,11 +41,29 @@ class LabelRequest:
                 raise UsageError(f"{name}={value}: expected more than 0.")
         if self.fraction is not None and self.fraction > 1:
             raise UsageError(f"fraction={self.fraction}: expected at most 1 (all labels).")
+        self._check_tail(asked)
+
+    def _check_tail(self, asked: Mapping[str, float]) -> None:
+        if self.long_tail.gamma_labeled is None:
+            return
+        for name in asked:
+            if name != "labels":
+                raise UsageError(
+                    f"{name} and gamma_labeled were both given: the labels of a long tail are not alike in number. "
+                    "Say how many the largest class has (head_labeled), or all together (labels)."
+                )
+        if self.labels is not None and self.long_tail.head_labeled is not None:
+            raise UsageError(
+                "labels and head_labeled were both given; expected the number of all labels, or that of the largest class."
+            )
 
     def draw(self, table: Table, pool: Rows, aside: str, seed: int) -> Rows:
         """Rows of `pool`, all labelled. `aside` says what is no longer in the pool. Raises DataError if too few."""
         counts = np.bincount(table.labels[pool], minlength=len(table.classes))
-        take = self._take(table.source, counts, aside, seed)
+        if self.long_tail.gamma_labeled is not None:
+            take = self.long_tail.take_labeled(table, counts, self.labels, aside)
+        else:
+            take = self._take(table.source, counts, aside, seed)
         short = np.flatnonzero((counts < take) | (counts == 0))
         if len(short):
             label = short[0]

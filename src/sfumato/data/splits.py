@@ -48,10 +48,19 @@ class Splits:
     names: Sequence[str] = ()  # of all rows of the table
     hashes: dict[str, str] = field(default_factory=dict)  # what the fingerprint is made of
     lists: dict[str, str] = field(default_factory=dict)  # list of the source -> SHA-256: which published split it is
+    wrong: dict[int, int] = field(default_factory=dict)  # row -> its label in place of the right one: label noise
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{part}={len(getattr(self, part))}" for part in PARTS)
         return f"Splits({sizes}, seed={self.seed}, split_seed={self.split_seed})"
+
+    def told(self, labels: Rows) -> Rows:
+        """The labels (N,) that training and validation get to see, of the right ones."""
+        if not self.wrong:
+            return labels
+        seen = labels.copy()
+        seen[list(self.wrong)] = list(self.wrong.values())
+        return seen
 
     def save(self, path: Path) -> None:
         """Write JSON that lists every part by the names of its images."""
@@ -65,6 +74,7 @@ class Splits:
             "notes": self.notes,
             **{part: [self.names[row] for row in getattr(self, part)] for part in PARTS},
             "left_out": [self.names[row] for row in self._left_out()],
+            "wrong_labels": {self.names[row]: label for row, label in self.wrong.items()},
         }
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -96,6 +106,7 @@ class Splits:
             names=table.names,
             hashes=hashes,
             lists=content.get("lists", {}),
+            wrong={row_of[name]: label for name, label in content.get("wrong_labels", {}).items()},
         )
 
     def _left_out(self) -> Rows:

@@ -42,6 +42,8 @@ class Facts:
     num_classes: int
     num_unlabeled: int = 0
     dense: bool = False  # labels are maps, one class per pixel
+    num_labeled: int = 0
+    label_counts: tuple[int, ...] = ()  # (C,) of the training labels, in samples or in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,12 @@ class Entry:
     paper: str
     equations: str
     dense_only: bool = False  # for maps of labels alone; the builder takes `dense` and says why when it is false
+    classes_only: bool = False  # for one class per image alone; the builder takes `dense` and says why when it is true
 
     @property
     def trains(self) -> str:
         """What images, in words."""
-        return "masks" if self.dense_only else "classes, masks"
+        return "masks" if self.dense_only else "classes" if self.classes_only else "classes, masks"
 
 
 METHODS: Mapping[str, Entry] = {
@@ -132,6 +135,7 @@ class Description:
     paper: str
     equations: str
     dense_only: bool
+    classes_only: bool
     about: str  # the head of the method's file: the paper, its formulas, what is chosen where they leave room
     summary: str  # of the constructor, with its arguments
     defaults: dict[str, object]
@@ -146,8 +150,9 @@ def describe(name: str) -> Description:
         paper=line.paper,
         equations=line.equations,
         dense_only=line.dense_only,
+        classes_only=line.classes_only,
         about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
-        views=build(name, Facts(num_classes=2, num_unlabeled=1, dense=line.dense_only)).views,
+        views=build(name, Facts(2, 1, line.dense_only, num_labeled=1, label_counts=(1, 1))).views,
     )

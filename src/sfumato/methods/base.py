@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, cast
+from collections.abc import Iterator
+from typing import ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.functional.divergence import cross_entropy
+from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.ohem import hardest
 from sfumato.functional.reduce import mean
-from sfumato.types import Batch, Context, HeldOut, Labeled, Losses, Output, Progress, Pseudo, Rounds, Views, ViewSpec
+from sfumato.rules.base import Extra, Rule
+from sfumato.types import (
+    Batch,
+    Context,
+    HeldOut,
+    Labeled,
+    Losses,
+    Networks,
+    Output,
+    Progress,
+    Pseudo,
+    Rounds,
+    Views,
+    ViewSpec,
+)
+
+__all__ = ["Method", "Networks", "Slot", "context"]
+
+Slot = Literal["charge", "extras", "refine", "weigh", "target", "divergence"]
+"""An attribute of a method in which a rule of an add-on may stand."""
 
 
-class Networks(Protocol):
-    """What a method asks of the networks: the outputs of its views, gradient and batch norm decided elsewhere."""
+class Extras(Protocol):
+    """A module list of further losses."""
 
-    def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views: ...
+    def __iter__(self) -> Iterator[Extra]: ...
 
-    def weak(self, batch: Batch, spec: ViewSpec) -> Output:
-        """The weak view's output before the rest, for a method that makes a strong view from it."""
-        ...
-
-    def momentum(self, step: int) -> float:
-        """Of the teacher's average after this step, for a method that averages modules of its own alike."""
-        ...
-
-    def beside(self, net: nn.Module) -> Networks:
-        """The same with `net`, one of the method's own, in the student's place, and without a teacher."""
-        ...
+    def append(self, module: Extra) -> object: ...
 
 
 class Method(nn.Module, ABC):
-    """`state_dict()` is all its memory; `views` is all it sees."""
+    """`state_dict()` is all its memory; `views` is all it sees.
+
+    Rules in any attribute are attached, calibrated and deployed with it.
+    """
 
     views: ViewSpec = ViewSpec()
     rounds: Rounds | None = None  # of a method whose `views` are `stored`: how its labels are made
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
+    slots: ClassVar[frozenset[Slot]] = frozenset({"charge"})  # what of it an add-on may change
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.charge: Divergence = cross_entropy  # of the labeled loss
+        self.extras = cast("Extras", nn.ModuleList())  # further losses, of a method that has this slot
 
     def attach(self, net: nn.Module) -> None:
         """Make the modules that are trained beside the student `net`, once, before training. Most methods have none.
@@ -46,29 +65,43 @@ class Method(nn.Module, ABC):
         head; whatever has `parameter_groups`, as a copy of the student does, by its own groups. `net` is on its device
         and is neither changed nor kept. Random numbers come from torch, seeded alike on all ranks.
         """
+        for rule in self._rules():
+            rule.attach(net)
 
     @abstractmethod
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         """The losses of one step. `batch.unlabeled` is None during the warm start: only the labelled loss then."""
 
     def supervised_loss(self, labeled: Labeled, weak: Output, strong: Output | None = None) -> Tensor:
-        """Mean cross-entropy over the labelled samples and the views that are there, each view counting alike.
+        """Mean charge, the cross-entropy, over the labelled samples and the views there are, each counting alike.
 
         With `ohem`, of each view only over what `functional.ohem.hardest` keeps for this share.
         """
         truth = Pseudo(labeled.y, torch.ones_like(labeled.valid), labeled.valid)
-        total = _charged(weak, truth, self.ohem)
-        return total if strong is None else (total + _charged(strong, labeled.warp(truth), self.ohem)) / 2
+        total = self._charged(weak, truth)
+        return total if strong is None else (total + self._charged(strong, labeled.warp(truth))) / 2
 
     def calibrate(self, held_out: HeldOut) -> None:
-        """Called after each evaluation with validation predictions. Most methods learn nothing from them."""
+        """Called after each evaluation with validation predictions of the network that `deployed` gives."""
+        for rule in self._rules():
+            rule.calibrate(held_out)
 
+    def deployed(self, net: nn.Module) -> nn.Module:
+        """What is evaluated and kept in the place of the network `net`: `net` itself or a changed copy."""
+        for rule in self._rules():
+            net = rule.deployed(net)
+        return net
 
-def _charged(out: Output, truth: Pseudo, ohem: float | None) -> Tensor:
-    y = cast(Tensor, truth.target).masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
-    charge = cross_entropy(out.logits, y)
-    counted = truth.valid if ohem is None else hardest(torch.exp(-charge.detach()), truth.valid, ohem)
-    return mean(charge, over=counted)
+    def _rules(self) -> Iterator[Rule]:
+        return (module for module in self.modules() if isinstance(module, Rule))
+
+    def _charged(self, out: Output, truth: Pseudo) -> Tensor:
+        y = cast(Tensor, truth.target).masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
+        charge = self.charge(out.logits, y)
+        counted = truth.valid
+        if self.ohem is not None:
+            counted = hardest(torch.exp(-cross_entropy(out.logits.detach(), y)), truth.valid, self.ohem)
+        return mean(charge, over=counted)
 
 
 def context(batch: Batch, views: Views, progress: Progress) -> Context:

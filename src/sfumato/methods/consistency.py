@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
-from torch import nn
 
 from sfumato.errors import check_choice
 from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
-from sfumato.methods.base import Method, Networks, context
-from sfumato.rules import Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
+from sfumato.methods.base import Method, Networks, Slot, context
+from sfumato.rules import Charge, Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
 from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
 
 
@@ -29,6 +30,8 @@ class Consistency(Method):
             a weight, "all" of them, ignored ones too, or the "weight_sum".
         scale: of the whole loss, that of the labels too.
     """
+
+    slots: ClassVar[frozenset[Slot]] = frozenset({"charge", "extras", "refine", "weigh", "target", "divergence"})
 
     def __init__(
         self,
@@ -51,13 +54,10 @@ class Consistency(Method):
         self.divergence = divergence
         self.lambda_u: Schedule = lambda_u if callable(lambda_u) else Constant(lambda_u)
         self.views = views or ViewSpec()
-        self.extra = extra
+        if extra is not None:
+            self.extras.append(extra)
         self.normalize = normalize
         self.scale = scale
-
-    def attach(self, net: nn.Module) -> None:
-        if self.extra is not None:
-            self.extra.attach(net)
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
@@ -71,17 +71,21 @@ class Consistency(Method):
             self.refine.observe(p, u.valid, seen)
             p = self.refine(p)
             self.weigh.observe(p, u.valid, seen)
+            self.target.observe(p, u.valid, seen)
             pseudo = Pseudo(self.target(p), self.weigh(p), u.valid)
+            for charge in (self.charge, self.divergence):
+                if isinstance(charge, Charge):
+                    charge.observe(p, u.valid, seen)
 
         charges = []
         for strong, warp in zip(out.strong, u.warps, strict=True):
             warped = warp(pseudo)
-            charge = self.divergence(strong.logits, warped.target)
-            charges.append(weighted_mean(charge, warped.weight, over=warped.valid, normalize=self.normalize))
+            charged = self.divergence(strong.logits, warped.target)
+            charges.append(weighted_mean(charged, warped.weight, over=warped.valid, normalize=self.normalize))
         unsupervised = torch.stack(charges).mean()
 
         extras = {}
-        if self.extra is not None:
-            self.extra.observe(p, u.valid, seen)
-            extras[self.extra.name] = self.scale * self.extra(out, u, pseudo)
+        for extra in self.extras:
+            extra.observe(p, u.valid, seen)
+            extras[extra.name] = self.scale * extra(out, batch, pseudo, nets)
         return Losses(supervised, self.scale * self.lambda_u(progress) * unsupervised, extras, pseudo)

@@ -133,6 +133,7 @@ class CorrMatch(Method):
         self.views = ViewSpec(weak_gradient=True, feature_dropout=rate, labeled_strong=labeled_strong)
 
     def attach(self, net: nn.Module) -> None:
+        super().attach(net)
         self.correlation = self.correlate(cast(int, net.num_features))
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
@@ -158,7 +159,7 @@ class CorrMatch(Method):
         unsupervised = self.scale * (self.shares[0] * hard_term + self.shares[1] * soft_term)
         extras = {"correlation": self.scale * self.shares[3] * spread_term / 2}
         if self.dropped is not None:
-            extras[self.dropped.name] = self.dropped(out, u, pseudo)
+            extras[self.dropped.name] = self.dropped(out, batch, pseudo, nets)
         return Losses(supervised, unsupervised, extras, pseudo)
 
     def _supervised(self, labeled: Labeled, out: Views) -> Tensor:

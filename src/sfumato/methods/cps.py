@@ -38,6 +38,7 @@ class CPS(Method):
         self.views = ViewSpec(labeled_strong=labeled_strong)
 
     def attach(self, net: nn.Module) -> None:
+        super().attach(net)
         self.twin = with_new_head(net)
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:

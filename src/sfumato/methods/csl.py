@@ -105,7 +105,7 @@ class CSL(Method):
             charge = cross_entropy(view.logits, warped.target)
             loss = weighted_mean(charge, warped.weight, over=warped.valid, normalize=self.normalize)
             unsupervised = unsupervised + share * loss
-        extras = {} if self.dropped is None else {self.dropped.name: self.dropped(out, u, pseudo)}
+        extras = {} if self.dropped is None else {self.dropped.name: self.dropped(out, batch, pseudo, nets)}
         return Losses(supervised, self.lambda_u * unsupervised, extras, pseudo)
 
     def _masked(self, u: Unlabeled, pseudo: Pseudo) -> Tensor:

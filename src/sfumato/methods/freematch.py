@@ -10,8 +10,9 @@ from sfumato.functional.fairness import fairness
 from sfumato.functional.probability import class_counts, class_sums, probability
 from sfumato.methods.consistency import Consistency
 from sfumato.rules import Extra, SelfAdaptiveThreshold
+from sfumato.rules.base import pseudo_labeled
 from sfumato.running.average import RunningMean
-from sfumato.types import Context, Pseudo, Unlabeled, Views, ViewSpec
+from sfumato.types import Batch, Context, Networks, Pseudo, Views, ViewSpec
 
 
 class Fairness(Extra):
@@ -34,9 +35,10 @@ class Fairness(Extra):
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         self.histogram.observe(class_counts(p.argmax(dim=1), self.num_classes, valid.to(p.dtype)), valid.sum())
 
-    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
+    def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
+        u, pseudo = pseudo_labeled(batch, pseudo, "Fairness")
         prior, losses = self._threshold[0].prior.value, []
-        for strong, warp in zip(views.strong, batch.warps, strict=True):
+        for strong, warp in zip(views.strong, u.warps, strict=True):
             q, warped = probability(strong.logits), warp(pseudo)
             selected = warped.weight * warped.valid
             predicted = sum_with_gradient(class_sums(q, selected))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
-from sfumato.methods.base import Method, Networks
+from sfumato.methods.base import Method, Networks, Slot
 from sfumato.types import Batch, Losses, Progress, ViewSpec
 
 
 class Supervised(Method):
     """Cross-entropy on the labelled images, with strong views of them too when `strong`."""
+
+    slots: ClassVar[frozenset[Slot]] = frozenset({"charge", "extras"})
 
     def __init__(self, *, strong: bool) -> None:
         super().__init__()
@@ -18,7 +22,8 @@ class Supervised(Method):
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
         supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
-        return Losses(supervised, torch.zeros_like(supervised))
+        extras = {extra.name: extra(out, batch, None, nets) for extra in self.extras}
+        return Losses(supervised, torch.zeros_like(supervised), extras)
 
 
 def supervised() -> Supervised:

@@ -106,6 +106,7 @@ class U2PL(Method):
         self.views = ViewSpec(teacher="ema", labeled_strong=labeled_strong)
 
     def attach(self, net: nn.Module) -> None:
+        super().attach(net)
         self.contrast.attach(int(net.num_features))  # type: ignore[arg-type]
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:

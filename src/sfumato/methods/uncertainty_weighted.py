@@ -41,8 +41,9 @@ from sfumato.rules import (
     Targeter,
     Weigher,
 )
+from sfumato.rules.base import pseudo_labeled
 from sfumato.rules.threshold import checked_threshold
-from sfumato.types import Output, Pseudo, Unlabeled, Views, ViewSpec
+from sfumato.types import Batch, Networks, Output, Pseudo, Views, ViewSpec
 
 Gate = Literal["ce", "none", "both"]
 Distance = Literal["bhattacharyya", "kl", "js", "hellinger", "none"]
@@ -74,12 +75,12 @@ class WeakPull(Extra):
         super().__init__()
         self.gate, self.lambda_u = gate, lambda_u
 
-    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
-        warp, weak = batch.warps[0], cast(Output, views.weak)
-        aimed = warp(Pseudo(weak.logits, pseudo.weight, pseudo.valid))
+    def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
+        (u, pseudo), weak = pseudo_labeled(batch, pseudo, "WeakPull"), cast(Output, views.weak)
+        aimed = u.warps[0](Pseudo(weak.logits, pseudo.weight, pseudo.valid))
         distance = bhattacharyya_between(cast(Tensor, aimed.target), views.strong[0].logits.detach())
-        gate = above(cast(Tensor, warp(pseudo).target), self.gate)
-        pull = self.lambda_u * mean(gate * aimed.weight * distance, over=aimed.valid)
+        charge = above(cast(Tensor, u.warps[0](pseudo).target), self.gate) * aimed.weight * distance
+        pull = self.lambda_u * mean(charge, over=aimed.valid)
         return pull - pull.detach()
 
 

@@ -53,6 +53,11 @@ class Classifier(nn.Module):
         return self.head.in_features
 
     @property
+    def output_layer(self) -> nn.Linear:
+        """The layer whose output are the logits."""
+        return self.head
+
+    @property
     def num_classes(self) -> int:
         return self.head.out_features
 

@@ -68,6 +68,12 @@ class Segmenter(nn.Module):
         return self.decoder.num_features
 
     @property
+    def output_layer(self) -> nn.Conv2d | None:
+        """The convolution whose output are the coarse logits; None of a classifier that does not end in one."""
+        layers = [module for module in self.classifier.modules() if not list(module.children())]
+        return layers[-1] if isinstance(layers[-1], nn.Conv2d) else None
+
+    @property
     def stride(self) -> float:
         """Image pixels to one of the embedding."""
         return self.decoder.stride

@@ -1,12 +1,12 @@
 """Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
 
-from sfumato.rules.base import Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.base import Charge, Extra, Product, Refiner, Rule, Targeter, Weigher
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
 from sfumato.rules.pixel_contrast import PixelContrast
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
-from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen
+from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen, Then
 from sfumato.rules.schedule import Constant, Ramp, Schedule
 from sfumato.rules.spectral import Spectral
 from sfumato.rules.target import Hard, Sharpened, Soft, TopK
@@ -34,6 +34,7 @@ __all__ = [
     "Aligned",
     "All",
     "Bell",
+    "Charge",
     "ClassCurriculum",
     "ClassRebalance",
     "Constant",
@@ -65,6 +66,7 @@ __all__ = [
     "Soft",
     "Spectral",
     "Targeter",
+    "Then",
     "TopK",
     "TruncatedGaussian",
     "Weigher",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from typing import TypeVar
 
 from torch import Tensor, nn
 
 from sfumato.errors import UsageError
-from sfumato.types import Context, Output, Pseudo, Target, Unlabeled, Views
+from sfumato.types import Batch, Context, HeldOut, Networks, Output, Pseudo, Target, Unlabeled, Views
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -21,6 +22,16 @@ class Rule(nn.Module, ABC):
 
         Called once a step, before the rule is read.
         """
+
+    def attach(self, net: nn.Module) -> None:
+        """Make the modules that are trained beside the student `net`, once; see `Method.attach`. Most have none."""
+
+    def calibrate(self, held_out: HeldOut) -> None:
+        """Learn from validation predictions, those of the network that `deployed` gives. Most learn nothing."""
+
+    def deployed(self, net: nn.Module) -> nn.Module:
+        """What is evaluated and kept in the place of `net`: by default `net` itself, and otherwise a changed copy."""
+        return net
 
 
 class Refiner(Rule):
@@ -66,17 +77,73 @@ class Targeter(Rule):
         """(N, C, *S) -> labels (N, *S) int64, distributions (N, C, *S), or distributions over few classes."""
 
 
+class Charge(Rule):
+    """A divergence with a memory or with weights: what predictions are charged for missing their targets."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        """(N, C, *S) logits -> (N, *S), unreduced, with gradient to the logits only."""
+
+
 class Extra(Rule):
     """A further loss beside the divergence, under a name of its own; the log counts it with the unlabelled loss."""
 
     name: str
 
-    def attach(self, net: nn.Module) -> None:
-        """Make the modules that the loss trains beside the student `net`, once; see `Method.attach`. Most have none."""
-
     @abstractmethod
-    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
-        """The loss, a scalar with gradient, already weighted. `pseudo` is before the warp."""
+    def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
+        """The loss, a scalar with gradient, already weighted.
+
+        `pseudo` is before the warp; there is none, nor are there unlabeled views, where the method uses labels only.
+        """
+
+
+def pseudo_labeled(batch: Batch, pseudo: Pseudo | None, owner: str) -> tuple[Unlabeled, Pseudo]:
+    """The unlabeled images of a step and their pseudo-labels, for a loss `owner` that cannot do without.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if batch.unlabeled is None or pseudo is None:
+        raise UsageError(f"{owner} needs pseudo-labels, and the method makes none: it uses labels only.")
+    return batch.unlabeled, pseudo
+
+
+def shifted(net: nn.Module, offset: Tensor) -> nn.Module:
+    """A copy of `net` whose logits are moved by `offset` (C,): the bias of its last layer is.
+
+    Raises:
+        UsageError: a network that does not give its last layer, `output_layer`, or one without a bias.
+    """
+    layer = _output_layer(net)
+    if layer.bias is None:
+        raise UsageError(f"The last layer of {type(net).__name__} has no bias, and its logits are to be moved by one.")
+    copy = deepcopy(net)
+    moved = _output_layer(copy)
+    moved.bias = nn.Parameter(layer.bias.detach() + offset.to(layer.bias))
+    return copy
+
+
+def with_output(net: nn.Module, layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """A copy of `net` with the weights and the bias of `layer`, one of the same shape, in its last layer.
+
+    Raises:
+        UsageError: a network that does not give its last layer, `output_layer`.
+    """
+    copy = deepcopy(net)
+    _output_layer(copy).load_state_dict(layer.state_dict())
+    return copy
+
+
+def _output_layer(net: nn.Module) -> nn.Linear | nn.Conv2d:
+    layer = getattr(net, "output_layer", None)
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise UsageError(
+            f"The method changes the last layer of the network that is kept, which {type(net).__name__} does not name. "
+            "Use a network of build_model or build_segmenter, or give yours a property `output_layer`: the linear "
+            "layer or 1x1 convolution whose output are the logits."
+        )
+    return layer
 
 
 def attached(module: Made | None, owner: str) -> Made:

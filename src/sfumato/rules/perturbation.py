@@ -8,7 +8,7 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.rules.base import Extra
-from sfumato.types import Pseudo, Unlabeled, Views
+from sfumato.types import Batch, Networks, Pseudo, Views
 
 
 class FeaturePerturbation(Extra):
@@ -34,8 +34,8 @@ class FeaturePerturbation(Extra):
         check_choice("FeaturePerturbation", "normalize", normalize, DIVISORS)
         self.weight, self.divergence, self.normalize = weight, divergence, normalize
 
-    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
-        if views.perturbed is None:
+    def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
+        if views.perturbed is None or pseudo is None:
             raise UsageError("FeaturePerturbation needs the perturbed output: ViewSpec(feature_dropout=0.5).")
         charge = self.divergence(views.perturbed.logits, pseudo.target)
         return self.weight * weighted_mean(charge, pseudo.weight, over=pseudo.valid, normalize=self.normalize)

@@ -12,10 +12,10 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.grid import as_rows, nearest
 from sfumato.functional.probability import full_precision, most_probable
 from sfumato.functional.prototypes import attraction, class_means, contrast, feature_sums, mean_over_classes, unit
-from sfumato.rules.base import Extra, Weigher, attached, features_of
+from sfumato.rules.base import Extra, Weigher, attached, features_of, pseudo_labeled
 from sfumato.rules.weigh import OneMinusEntropy
 from sfumato.running.representation import Projection
-from sfumato.types import Context, Pseudo, Unlabeled, Views
+from sfumato.types import Batch, Context, Networks, Pseudo, Views
 
 
 class PrototypeAttraction(Extra):
@@ -75,11 +75,12 @@ class PrototypeAttraction(Extra):
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         self.selected = (self.certainty(p) > self.threshold).to(p.dtype)
 
-    def forward(self, views: Views, batch: Unlabeled, pseudo: Pseudo) -> Tensor:
+    def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
         assert self.selected is not None, "observe comes first"
+        u, pseudo = pseudo_labeled(batch, pseudo, "PrototypeAttraction")
         chosen = Pseudo(most_probable(pseudo.target), self.selected, pseudo.valid)
         features, labels, selected = [], [], []
-        for strong, warp in zip(views.strong, batch.warps, strict=True):
+        for strong, warp in zip(views.strong, u.warps, strict=True):
             warped = warp(chosen)
             f = full_precision(features_of(strong, pseudo.valid, "PrototypeAttraction"))
             features.append(as_rows(f))

@@ -23,6 +23,22 @@ class NoRefinement(Refiner):
         return p
 
 
+class Then(Refiner):
+    """One correction after another; the second observes what the first has made of the batch."""
+
+    def __init__(self, first: Refiner, second: Refiner) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.first.observe(p, valid, context)
+        self.second.observe(self.first(p), valid, context)
+
+    def forward(self, p: Tensor) -> Tensor:
+        refined: Tensor = self.second(self.first(p))
+        return refined
+
+
 def checked_temperature(owner: str, temperature: float) -> float:
     if temperature <= 0:
         raise UsageError(f"{owner}(temperature={temperature}): expected a number above 0; 1 changes nothing.")

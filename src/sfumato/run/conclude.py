@@ -17,7 +17,6 @@ from sfumato.config import Config, nested
 from sfumato.evaluate import PARTS, Measured
 from sfumato.run import files
 from sfumato.run.ranks import is_first
-from sfumato.teacher import unwrapped
 from sfumato.train import Result
 
 ROUND = ("method", "seconds", "images", "val", "test")  # what metrics.json keeps of each training before the last
@@ -88,9 +87,9 @@ def _best(result: Result, data: TrainData, config: Config, last: Measured) -> Me
 
 def _student(result: Result, data: TrainData) -> dict[str, dict[str, float]] | None:
     """Figures of the weights themselves on each split; None where no average of them stands in their place."""
-    if result.nets.teacher is None:
+    student = result.student
+    if student is None:
         return None
-    student = unwrapped(result.nets.student)
     return {part: data.score(student, getattr(data.splits, part), result.device).metrics for part in PARTS}
 
 

@@ -126,5 +126,11 @@ def uses_unlabeled(method: str) -> bool:
 
 def make_method(config: Config, data: TrainData) -> Method:
     dense = config.data.task == "segmentation"
-    facts = Facts(num_classes=data.num_classes, num_unlabeled=len(data.splits.unlabeled), dense=dense)
+    facts = Facts(
+        num_classes=data.num_classes,
+        num_unlabeled=len(data.splits.unlabeled),
+        dense=dense,
+        num_labeled=len(data.splits.labeled),
+        label_counts=tuple(data.label_counts().tolist()),
+    )
     return build(config.method.name, facts, config.method.options)

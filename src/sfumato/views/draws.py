@@ -32,10 +32,13 @@ def uniform(seed: int, step: int, purpose: str, slots: Tensor, count: int) -> Te
     return numbers(mix(slots.long() * GOLDEN + key), count)
 
 
-def draw_for(seed: int, step: int, slots: Tensor) -> Draw:
-    """The draw of a batch, for what the views do not draw; no purpose of theirs meets one of its."""
+def draw_for(seed: int, step: int, slots: Tensor, part: str = "") -> Draw:
+    """The draw of a batch, for what the views do not draw; no purpose of theirs meets one of its.
+
+    part: of the batch, where another one holds the same places.
+    """
 
     def draw(purpose: str, count: int) -> Tensor:
-        return uniform(seed, step, f"method {purpose}", slots, count)
+        return uniform(seed, step, f"method {part}{purpose}", slots, count)
 
     return draw
