@@ -57,12 +57,13 @@ def draw_splits(
     labeled, copies = draw_apart(
         table, table.images.digests, held, pool, lambda rows: request.draw(table, rows, held.aside(), seed)
     )
-    seeds = {"seed": seed, "split_seed": split_seed}
 
     def keep(rows: Rows) -> Rows:
         return tail.keep_unlabeled(table, rows, seed)
 
-    splits = as_splits(table, held, labeled, copies, **seeds, include_labeled=include_labeled, keep=keep)
+    splits = as_splits(
+        table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include_labeled, keep=keep
+    )
     noisy = np.concatenate([labeled, held.val]) if noise.val else labeled
     wrong = noise.flipped(table.names, table.labels, len(table.classes), noisy, seed)
     told = [*_tail_notes(table, splits, tail), *_noise_note(splits, noise, wrong, len(noisy))]
@@ -133,15 +134,14 @@ def _too_few(table: Table, wanted: dict[str, int], known: int, exact: bool) -> s
 def _tail_notes(table: Table, splits: Splits, tail: LongTail) -> list[str]:
     """How frequent the classes are from head to tail, where they were asked to be a long tail."""
     counts, notes = class_counts(table, splits), []
+    order = [table.classes.index(name) for name in tail.order or table.classes]
     for part, gamma in (("labeled", tail.gamma_labeled), ("unlabeled", tail.unlabeled)):
         if gamma is not None:
             found = counts[part]
-            rank = {name: place for place, name in enumerate(tail.order or table.classes)}
-            ends = sorted(range(len(found)), key=lambda label: rank[table.classes[label]])
-            first, last = ends[0], ends[-1]
             notes.append(
-                f"Long tail of the {part.replace('beled', 'belled')} images, gamma {gamma:g}: {found[first]:,} of "
-                f"'{table.classes[first]}' to {found[last]:,} of '{table.classes[last]}', {sum(found):,} in all."
+                f"Long tail of the {part.replace('beled', 'belled')} images, gamma {gamma:g}: {found[order[0]]:,} of "
+                f"'{table.classes[order[0]]}' to {found[order[-1]]:,} of '{table.classes[order[-1]]}', "
+                f"{sum(found):,} in all."
             )
     return notes
 

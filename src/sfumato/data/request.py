@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class LabelRequest:
     labels: int | None = None
     labels_per_class: int | None = None
     fraction: float | None = None
-    long_tail: LongTail = LongTail()
+    long_tail: LongTail = field(default_factory=LongTail)
 
     def __post_init__(self) -> None:
         asked = {
@@ -54,7 +54,7 @@ class LabelRequest:
                 )
         if self.labels is not None and self.long_tail.head_labeled is not None:
             raise UsageError(
-                "labels and head_labeled were both given; expected the number of all labels, or that of the largest class."
+                "labels and head_labeled were both given; expected the number of all labels, or of the largest class's."
             )
 
     def draw(self, table: Table, pool: Rows, aside: str, seed: int) -> Rows:

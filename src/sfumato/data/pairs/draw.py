@@ -56,8 +56,9 @@ def draw_pair_splits(
 
     labeled, copies = draw_apart(table, table.images.image_digests, held, pool, draw)
     notes, lists = _lacking_note(table, labeled), {file.part: file.sha256 for file in table.lists}
-    seeds = {"seed": seed, "split_seed": split_seed}
-    splits = as_splits(table, held, labeled, copies, **seeds, include_labeled=include_labeled, notes=notes)
+    splits = as_splits(
+        table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include_labeled, notes=notes
+    )
     return replace(splits, lists=lists)
 
 
