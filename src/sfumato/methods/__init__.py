@@ -6,17 +6,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
-from sfumato.errors import UsageError, nearest, nearest_quoted
+from sfumato.errors import UsageError, nearest
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
+from sfumato.methods.building import Facts, checked, options_of
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.corrmatch import corrmatch
 from sfumato.methods.cps import cps
 from sfumato.methods.csl import csl, csl_robust
+from sfumato.methods.dash import dash
 from sfumato.methods.farcluss import farcluss
 from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
@@ -33,17 +32,6 @@ from sfumato.methods.unimatch_v2 import unimatch_v2
 from sfumato.types import ViewSpec
 
 __all__ = ["METHODS", "Consistency", "Entry", "Facts", "Method", "build", "describe", "options"]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a method may need to know of the problem; a builder takes the ones it names as positional parameters."""
-
-    num_classes: int
-    num_unlabeled: int = 0
-    dense: bool = False  # labels are maps, one class per pixel
-    num_labeled: int = 0
-    label_counts: tuple[int, ...] = ()  # (C,) of the training labels, in samples or in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +57,7 @@ METHODS: Mapping[str, Entry] = {
     "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
     "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
     "cutmix_seg": Entry(cutmix_seg, "French et al. 2020, CutMix-Seg", "as released"),
+    "dash": Entry(dash, "Xu et al. 2021, Dash", "section 3.2"),
     "farcluss": Entry(farcluss, "FARCLUSS (seed paper)", "eq. 2-11"),
     "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
@@ -97,8 +86,7 @@ def entry(name: str) -> Entry:
 
 def options(name: str) -> dict[str, inspect.Parameter]:
     """The keyword options of a method: its constructor's keyword-only parameters, in order."""
-    parameters = inspect.signature(entry(name).build).parameters
-    return {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    return options_of(entry(name).build)
 
 
 def build(name: str, facts: Facts, given: Mapping[str, object] | None = None) -> Method:
@@ -107,24 +95,9 @@ def build(name: str, facts: Facts, given: Mapping[str, object] | None = None) ->
     Raises:
         UsageError: an unknown method, unknown options or values of the wrong kind, all of them in one message.
     """
-    known, builder, problems = options(name), entry(name).build, []
-    hints = get_type_hints(builder.func if isinstance(builder, partial) else builder)
-    checked: dict[str, Any] = {}
-    for key, value in (given or {}).items():
-        if key not in known:
-            problems.append(f"{name} has no option '{key}'.{nearest(key, known)}")
-            continue
-        try:
-            checked[key] = TypeAdapter(hints[key]).validate_python(value)
-        except ValidationError as error:
-            expected = error.errors()[0]["msg"]
-            hint = nearest_quoted(value, expected)
-            problems.append(f"{name}.{key}={value!r}: {expected[0].lower()}{expected[1:]}.{hint}")
-    if problems:
-        raise UsageError(" ".join(problems))
-    parameters = inspect.signature(builder).parameters.values()
-    facts_needed = {p.name: getattr(facts, p.name) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-    return builder(**facts_needed, **checked)
+    builder = entry(name).build
+    right = checked(name, builder, given or {})
+    return builder(**facts.named_by(builder), **right)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,125 @@
+"""Add-ons: what changes a choice of a method, whichever method it is. One file a paper, and this table.
+
+An add-on is a function that puts rules into the slots of a method that is built: `seval(method, num_classes, ...)`.
+Its keyword-only parameters are its options, the positional ones after the method are facts of the problem. The rules
+bring their memory, what they learn from held-out labels and what is deployed along with them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from sfumato.errors import UsageError, nearest
+from sfumato.methods import METHODS, Facts, Method, build
+from sfumato.methods.base import Slot
+from sfumato.methods.building import checked, options_of
+
+__all__ = ["ADDONS", "Description", "Entry", "describe", "entry", "fits", "join", "methods_for", "options"]
+
+CHANGES: Mapping[Slot, str] = {
+    "charge": "the loss of labels",
+    "extras": "the losses beside it",
+    "refine": "the correction of predictions",
+    "weigh": "the weight of pseudo-labels",
+    "target": "the target of pseudo-labels",
+    "divergence": "the loss of pseudo-labels",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table. Options and defaults are the function's keyword-only parameters."""
+
+    build: Callable[..., None]
+    paper: str
+    equations: str
+    fills: frozenset[Slot]  # which choices of a method it changes
+
+    @property
+    def changes(self) -> str:
+        """The same in words."""
+        return ", ".join(CHANGES[slot] for slot in get_args(Slot) if slot in self.fills)
+
+
+ADDONS: Mapping[str, Entry] = {}
+
+
+def entry(name: str) -> Entry:
+    """Raises UsageError with the nearest name when there is no such add-on."""
+    if name not in ADDONS:
+        raise UsageError(f"add-on '{name}' is unknown.{nearest(name, ADDONS)} `sfumato methods` lists them.")
+    return ADDONS[name]
+
+
+def options(name: str) -> dict[str, inspect.Parameter]:
+    """The keyword options of an add-on, in order."""
+    return options_of(entry(name).build)
+
+
+def join(
+    name: str, method: Method, facts: Facts, given: Mapping[str, object] | None = None, *, method_name: str = ""
+) -> None:
+    """Put the add-on `name` into `method`, with the options `given` in place of its defaults.
+
+    method_name: what the method is called in an error.
+
+    Raises:
+        UsageError: an unknown add-on, unknown options or values of the wrong kind, a method that it does not fit.
+    """
+    line = entry(name)
+    right = checked(name, line.build, given or {})
+    missing = line.fills - method.slots
+    if missing:
+        what, owner = CHANGES[min(missing, key=get_args(Slot).index)], method_name or type(method).__name__
+        fitting = f" It fits {', '.join(methods_for(name, dense=facts.dense))}." if method_name else ""
+        raise UsageError(
+            f"addon={name} does not fit method={owner}: it changes {what}, and {owner} has none of its own to change."
+            f"{fitting}"
+        )
+    line.build(method, **facts.named_by(line.build), **right)
+
+
+def fits(name: str, method_name: str, *, dense: bool = False) -> str | None:
+    """Why the add-on cannot be joined to the method by their defaults; None if it can."""
+    facts = Facts(num_classes=2, num_unlabeled=2, dense=dense, num_labeled=2, label_counts=(1, 1))
+    try:
+        join(name, build(method_name, facts), facts)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def methods_for(name: str, *, dense: bool = False) -> list[str]:
+    """The methods that the add-on can be joined to."""
+    return [method for method in METHODS if fits(name, method, dense=dense) is None]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `sfumato methods show` prints and the documentation page holds."""
+
+    name: str
+    paper: str
+    equations: str
+    changes: str
+    about: str  # the head of the add-on's file
+    summary: str  # of the function, with its arguments
+    defaults: dict[str, object]
+
+
+def describe(name: str) -> Description:
+    line = entry(name)
+    builder = line.build.func if isinstance(line.build, partial) else line.build
+    return Description(
+        name=name,
+        paper=line.paper,
+        equations=line.equations,
+        changes=line.changes,
+        about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
+        summary=inspect.getdoc(builder) or "",
+        defaults={key: p.default for key, p in options(name).items()},
+    )

@@ -1,0 +1,63 @@
+"""How a line of a table is built: facts of the problem by the names of its parameters, options by its keywords."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from sfumato.errors import UsageError, nearest, nearest_quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a method may need to know of the problem; a builder takes the ones it names as positional parameters."""
+
+    num_classes: int
+    num_unlabeled: int = 0
+    dense: bool = False  # labels are maps, one class per pixel
+    num_labeled: int = 0
+    label_counts: tuple[int, ...] = ()  # (C,) of the training labels, in samples or in pixels
+
+    def named_by(self, builder: Callable[..., object]) -> dict[str, Any]:
+        """The facts among the positional parameters of `builder`."""
+        parameters = inspect.signature(builder).parameters.values()
+        names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+
+def options_of(builder: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters, in order."""
+    parameters = inspect.signature(builder).parameters
+    return {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def type_hints_of(builder: Callable[..., object]) -> dict[str, Any]:
+    return get_type_hints(builder.func if isinstance(builder, partial) else builder)
+
+
+def checked(name: str, builder: Callable[..., object], given: Mapping[str, object]) -> dict[str, Any]:
+    """The options `given` for the entry `name`, as its builder takes them.
+
+    Raises:
+        UsageError: unknown options or values of the wrong kind, all of them in one message.
+    """
+    known, hints, problems = options_of(builder), type_hints_of(builder), []
+    right: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            problems.append(f"{name} has no option '{key}'.{nearest(key, known)}")
+            continue
+        try:
+            right[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"]
+            hint = nearest_quoted(value, expected)
+            problems.append(f"{name}.{key}={value!r}: {expected[0].lower()}{expected[1:]}.{hint}")
+    if problems:
+        raise UsageError(" ".join(problems))
+    return right
