@@ -21,6 +21,7 @@ from sfumato.rules import (
     Charge,
     DistributionAlignment,
     Extra,
+    LossThreshold,
     NoRefinement,
     Refiner,
     Rule,
@@ -33,6 +34,7 @@ SAMPLES = 40
 INSTANCES: dict[type, Callable[[int], Rule]] = {
     Refiner: DistributionAlignment,
     Weigher: SelfAdaptiveThreshold,
+    LossThreshold: lambda num_classes: LossThreshold(),
 }
 FACTS = {"num_unlabeled": SAMPLES, "prior": None}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfumato.functional.probability import confidence
+from sfumato.functional.probability import confidence, safe_log
+from sfumato.functional.refine import sharpen
 
 
 def above(p: Tensor, threshold: float | Tensor) -> Tensor:
@@ -42,3 +43,13 @@ def truncated_gaussian(confidence: Tensor, mean: Tensor, variance: Tensor, n_sig
     """
     below = (confidence - mean).clamp_max(0.0)
     return torch.exp(-below.square() * (n_sigma**2) / (2 * variance.clamp_min(1e-12)))
+
+
+def own_cost(p: Tensor, temperature: float) -> Tensor:
+    """What p is charged for missing its own target p^(1/T), or its most probable class for T = 0 (Dash).
+
+    -sum_c t_c log p_c, (N, C, *S) -> (N, *S). The temperature is that of the target alone.
+    """
+    if temperature == 0:
+        return -safe_log(confidence(p)[0])
+    return -(sharpen(p, temperature) * safe_log(p)).sum(dim=1)

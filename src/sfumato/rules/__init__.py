@@ -1,6 +1,7 @@
 """Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
 
 from sfumato.rules.base import Charge, Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.loss_threshold import LossThreshold, SoftThenHard
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
 from sfumato.rules.pixel_contrast import PixelContrast
@@ -47,6 +48,7 @@ __all__ = [
     "FeaturePerturbation",
     "FixedThreshold",
     "Hard",
+    "LossThreshold",
     "MeanNormalized",
     "NoRefinement",
     "OneMinusEntropy",
@@ -64,6 +66,7 @@ __all__ = [
     "Sharpen",
     "Sharpened",
     "Soft",
+    "SoftThenHard",
     "Spectral",
     "Targeter",
     "Then",
