@@ -251,6 +251,7 @@ class Context:
     labeled_logits: Tensor  # (M, C, *S), without gradient
     labeled_y: Tensor  # (M, *S)
     labeled_valid: Tensor  # (M, *S)
+    features: Tensor | None = None  # (N, D, *S') of the weak view, without gradient, where the network gives any
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.ohem import hardest
-from sfumato.functional.reduce import mean
+from sfumato.functional.reduce import mean, weighted_mean
+from sfumato.rules.annealing import SignalAnnealing
 from sfumato.rules.base import Extra, Rule
 from sfumato.types import (
     Batch,
@@ -51,6 +52,7 @@ class Method(nn.Module, ABC):
     views: ViewSpec = ViewSpec()
     rounds: Rounds | None = None  # of a method whose `views` are `stored`: how its labels are made
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
+    annealing: SignalAnnealing | None = None  # which labels count, where `supervised_loss` is told the progress
     slots: ClassVar[frozenset[Slot]] = frozenset({"charge"})  # what of it an add-on may change
 
     def __init__(self) -> None:
@@ -72,14 +74,17 @@ class Method(nn.Module, ABC):
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         """The losses of one step. `batch.unlabeled` is None during the warm start: only the labelled loss then."""
 
-    def supervised_loss(self, labeled: Labeled, weak: Output, strong: Output | None = None) -> Tensor:
+    def supervised_loss(
+        self, labeled: Labeled, weak: Output, strong: Output | None = None, progress: Progress | None = None
+    ) -> Tensor:
         """Mean charge, the cross-entropy, over the labelled samples and the views there are, each counting alike.
 
-        With `ohem`, of each view only over what `functional.ohem.hardest` keeps for this share.
+        With `ohem`, of each view only over what `functional.ohem.hardest` keeps for this share; with `annealing`, only
+        over what it keeps at this `progress`.
         """
         truth = Pseudo(labeled.y, torch.ones_like(labeled.valid), labeled.valid)
-        total = self._charged(weak, truth)
-        return total if strong is None else (total + self._charged(strong, labeled.warp(truth))) / 2
+        total = self._charged(weak, truth, progress)
+        return total if strong is None else (total + self._charged(strong, labeled.warp(truth), progress)) / 2
 
     def calibrate(self, held_out: HeldOut) -> None:
         """Called after each evaluation with validation predictions of the network that `deployed` gives."""
@@ -95,22 +100,27 @@ class Method(nn.Module, ABC):
     def _rules(self) -> Iterator[Rule]:
         return (module for module in self.modules() if isinstance(module, Rule))
 
-    def _charged(self, out: Output, truth: Pseudo) -> Tensor:
+    def _charged(self, out: Output, truth: Pseudo, progress: Progress | None) -> Tensor:
         y = cast(Tensor, truth.target).masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
         charge = self.charge(out.logits, y)
         counted = truth.valid
         if self.ohem is not None:
             counted = hardest(torch.exp(-cross_entropy(out.logits.detach(), y)), truth.valid, self.ohem)
-        return mean(charge, over=counted)
+        if self.annealing is None or progress is None:
+            return mean(charge, over=counted)
+        kept = self.annealing(out.logits, y, progress)
+        return weighted_mean(charge, kept, over=counted, normalize=self.annealing.normalize)
 
 
 def context(batch: Batch, views: Views, progress: Progress) -> Context:
     """What the rules may see of this step."""
     assert batch.unlabeled is not None
+    features = None if views.weak is None else views.weak.features
     return Context(
         progress=progress,
         index=batch.unlabeled.index,
         labeled_logits=views.labeled.logits.detach(),
         labeled_y=batch.labeled.y,
         labeled_valid=batch.labeled.valid,
+        features=None if features is None else features.detach(),
     )
