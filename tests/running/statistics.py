@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sfumato.functional.margins import margins
 from sfumato.functional.probability import class_counts, class_sums, confidence, one_hot, probability
 from sfumato.running.average import RunningMean
 from sfumato.running.gaussian import RunningGaussian, RunningMoments
+from sfumato.running.margin_memory import MarginMemory
 from sfumato.running.prior import RunningPrior
 from sfumato.running.status import LearningStatus, PixelStatus
 from sfumato.running.window import WindowMean
@@ -78,6 +80,14 @@ def _status(m, b):
     m.observe(b.index, label, (top > 0.6) & (b.valid > 0))
 
 
+def _margins(m, b):
+    m.observe(b.index, margins(b.p.clamp_min(1e-6).log()), b.valid)
+
+
+def _every_row(m):
+    return m.at(torch.arange(SAMPLES))
+
+
 def _value(m):
     return m.value
 
@@ -120,6 +130,12 @@ KINDS: dict[str, Kind] = {
             lambda estimate=estimate: RunningGaussian(0.2, momentum=0.9, estimate=estimate), _top, _gaussian
         )
         for estimate in ("unbiased", "population")
+    },
+    **{
+        f"MarginMemory-{decay}": Kind(
+            lambda decay=decay: MarginMemory(SAMPLES, CLASSES, decay=decay, momentum=0.9), _margins, _every_row
+        )
+        for decay in ("mean", "eq5", "ema")
     },
     "LearningStatus": Kind(lambda: LearningStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
     "PixelStatus": Kind(lambda: PixelStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
