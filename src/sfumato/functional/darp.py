@@ -21,7 +21,7 @@ _HALVINGS = 40
 
 
 def pruned(p: Tensor, budget: Tensor, *, keep: float = 2.0) -> Tensor:
-    """Of each class the floor(keep * budget) largest entries, scaled to the budget, rows renormalized; (N, C) -> (N, C).
+    """Of each class the floor(keep * budget) largest entries, scaled to the budget, rows renormalized; (N, C) float64.
 
     What a class has beyond these is nearly taken from it: EPS is left, so that a row without an entry is uniform.
     """
@@ -102,5 +102,5 @@ def _newton(m: Tensor, height: Tensor, gap: Tensor) -> Tensor:
     # A common shift of theta changes nothing: the flat direction is filled, and what float64 left of it too.
     scale = curve.diagonal().max().clamp_min(torch.finfo(curve.dtype).tiny)
     eye = torch.eye(len(gap), dtype=curve.dtype, device=curve.device)
-    move, _ = torch.linalg.solve_ex(curve + scale / len(gap) + 1e-13 * scale * eye, -gap)
+    move: Tensor = torch.linalg.solve_ex(curve + scale / len(gap) + 1e-13 * scale * eye, -gap)[0]
     return move
