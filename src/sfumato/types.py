@@ -247,11 +247,13 @@ class Context:
     """What a rule may learn from beside the probabilities it is given."""
 
     progress: Progress
-    index: Tensor  # (N,) of the unlabelled samples
+    index: Tensor  # (N,) of the unlabelled samples, none of them for a method of labels only
     labeled_logits: Tensor  # (M, C, *S), without gradient
     labeled_y: Tensor  # (M, *S)
     labeled_valid: Tensor  # (M, *S)
     features: Tensor | None = None  # (N, D, *S') of the weak view, without gradient, where the network gives any
+    logits: Tensor | None = None  # (N, C, *S) of the weak view, without gradient: what the probabilities came from
+    labeled_index: Tensor | None = None  # (M,) of the labeled samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,14 @@ class Method(nn.Module, ABC):
 
 def context(batch: Batch, views: Views, progress: Progress) -> Context:
     """What the rules may see of this step."""
-    assert batch.unlabeled is not None
     features = None if views.weak is None else views.weak.features
     return Context(
         progress=progress,
-        index=batch.unlabeled.index,
+        index=batch.labeled.index[:0] if batch.unlabeled is None else batch.unlabeled.index,
         labeled_logits=views.labeled.logits.detach(),
         labeled_y=batch.labeled.y,
         labeled_valid=batch.labeled.valid,
         features=None if features is None else features.detach(),
+        logits=None if views.weak is None else views.weak.logits.detach(),
+        labeled_index=batch.labeled.index,
     )
