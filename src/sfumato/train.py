@@ -108,7 +108,7 @@ def train(
     watch, ranks = _Stopwatch(memory), distributed.active()
     nets.student.train()
 
-    title = title or str((identity or {}).get("method.name", type(method).__name__))
+    title = title or type(method).__name__
     kept = {max(1, config.steps * (number + 1) // copies) for number in range(copies)}
     reporter = Reporter(title, config.steps, start=start, quiet=quiet)
     with closing(log), closing(batches), reporter, StopRequest() as stop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sfumato.addons import join
 from sfumato.config.schema import DEFAULT_RECIPES
 from sfumato.data.task import Task
 from sfumato.errors import UsageError, nearest
@@ -43,13 +44,25 @@ NOT_OF: dict[Task, dict[str, str]] = {
 COUNTS = ("data.labels", "data.labels_per_class", "data.fraction")  # of labels: one of them at most
 
 
-def check_method(section: dict[str, Any], task: Task, problems: list[str]) -> None:
+def check_method(section: dict[str, Any], addon: dict[str, Any], task: Task, problems: list[str]) -> None:
     """Built once for nothing: a method checks its own options, and this is before any image is read."""
-    given = {key: value for key, value in section.items() if key != "name"}
+    facts = Facts(2, num_unlabeled=2, dense=task == "segmentation", num_labeled=2, label_counts=(1, 1))
     try:
-        build(section["name"], Facts(num_classes=2, num_unlabeled=1, dense=task == "segmentation"), given)
+        method = build(section["name"], facts, _options(section))
     except UsageError as error:
         problems.append(str(error))
+        return
+    try:
+        if addon.get("name") is not None:
+            join(addon["name"], method, facts, _options(addon), method_name=section["name"])
+        elif _options(addon):
+            problems.append(f"addon.{next(iter(_options(addon)))}: no add-on is named, addon=NAME.")
+    except UsageError as error:
+        problems.append(str(error))
+
+
+def _options(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "name"}
 
 
 def check_names(settings: Settings, task: Task, problems: list[str]) -> None:

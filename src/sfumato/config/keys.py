@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from sfumato.addons import ADDONS
 from sfumato.config import schema
 from sfumato.methods import METHODS, options
+from sfumato.methods.building import options_of, type_hints_of
 from sfumato.train_config import TrainConfig
 
 SECTIONS: dict[str, type[schema.Section]] = {
@@ -19,7 +21,10 @@ SECTIONS: dict[str, type[schema.Section]] = {
     "views": schema.ViewsSection,
     "evaluate": schema.EvaluateSection,
 }
-SHORT = {"data": "data.source", "method": "method.name", "model": "model.name", "views": "views.preset"}
+SHORT = {
+    "data": "data.source", "method": "method.name", "addon": "addon.name", "model": "model.name",
+    "views": "views.preset",
+}  # fmt: skip
 """A section named without a key means this one."""
 OPEN = ("model.options.", "data.mapping.")
 """Settings that hold others, under names of their own."""
@@ -27,16 +32,16 @@ OPEN = ("model.options.", "data.mapping.")
 
 @dataclass(frozen=True)
 class Keys:
-    """All dotted keys that a run of one method has, each with its type."""
+    """All dotted keys that a run of one method, with an add-on or none, has, each with its type."""
 
     method: str
     types: dict[str, Any]
 
     @classmethod
-    def of(cls, method: str) -> Keys:
+    def of(cls, method: str, addon: str | None = None) -> Keys:
         types: dict[str, Any] = {}
         for name, field in schema.Config.model_fields.items():
-            if name not in (*SECTIONS, "method", "train"):
+            if name not in (*SECTIONS, "method", "addon", "train"):
                 types[name] = field.annotation
         for section, model in SECTIONS.items():
             types |= {f"{section}.{name}": field.annotation for name, field in model.model_fields.items()}
@@ -44,6 +49,9 @@ class Keys:
         types |= {f"train.{field.name}": hints[field.name] for field in fields(TrainConfig)}
         types["method.name"] = str
         types |= {f"method.{name}": kind for name, kind in _method_types(method).items()}
+        types["addon.name"] = str | None
+        if addon is not None and addon in ADDONS:
+            types |= {f"addon.{name}": kind for name, kind in _option_types(ADDONS[addon].build).items()}
         return cls(method, types)
 
     def find(self, given: str) -> str:
@@ -66,6 +74,9 @@ class Keys:
         elsewhere = [name for name in METHODS if leaf in options(name)] if section in ("", "method") else []
         if elsewhere:
             return f"'{given}' is an option of {', '.join(elsewhere)}; the method is {self.method}."
+        others = [name for name in ADDONS if leaf in options_of(ADDONS[name].build)] if section in ("", "addon") else []
+        if others:
+            return f"'{given}' is an option of the add-on {' or '.join(others)}: name it, addon={others[0]}."
         inside = {_leaf(key): key for key in self.types if section and key.startswith(f"{section}.")}
         if inside:
             close = get_close_matches(leaf, inside, n=1, cutoff=0.6)
@@ -93,10 +104,13 @@ def _method_types(method: str) -> dict[str, Any]:
     names = [method] if method in METHODS else list(METHODS)
     found: dict[str, Any] = {}
     for name in names:
-        builder = METHODS[name].build
-        hints = get_type_hints(builder.func if isinstance(builder, partial) else builder)
-        found |= {key: hints.get(key, inspect.Parameter.empty) for key in options(name)}
+        found |= _option_types(METHODS[name].build)
     return found
+
+
+def _option_types(builder: Callable[..., object]) -> dict[str, Any]:
+    hints = type_hints_of(builder)
+    return {key: hints.get(key, inspect.Parameter.empty) for key in options_of(builder)}
 
 
 def _allows_none(annotation: Any) -> bool:

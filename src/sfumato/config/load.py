@@ -71,7 +71,8 @@ def load(
     method = next(
         (found for layer in reversed(merged) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
     )
-    settings = _merge(merged, str(method), problems)
+    addon = _given(merged, "addon", "addon.name")
+    settings = _merge(merged, str(method), None if addon is None else str(addon), problems)
     settings["recipe"] = (None if named == "none" else named, "recipe")
     config = _validated(settings, task, problems)
     if problems:
@@ -179,17 +180,21 @@ def _flattened(content: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[s
 # Merging
 
 
-def _merge(layers: Sequence[Layer], method: str, problems: list[str]) -> dict[str, tuple[Any, str]]:
+def _merge(layers: Sequence[Layer], method: str, addon: str | None, problems: list[str]) -> dict[str, tuple[Any, str]]:
     """Dotted key -> (value, where it comes from); a later layer wins.
 
-    Options of a method go with the method that their layer names: when a later layer names another, they go.
+    Options of a method or add-on go with the one that their layer names: when a later layer names another, they go.
     """
-    keys = Keys.of(method)
+    keys = Keys.of(method, addon)
     settings: dict[str, tuple[Any, str]] = {}
     for layer in layers:
-        own = layer.get("method", "method.name")
+        others = tuple(
+            f"{section}."
+            for section, name in (("method", method), ("addon", addon))
+            if layer.get(section, f"{section}.name") not in (None, name)
+        )
         for given, value in layer.values.items():
-            if own not in (None, method) and given.startswith("method."):
+            if given.startswith(others):
                 continue
             try:
                 key = keys.find(given)
@@ -201,6 +206,8 @@ def _merge(layers: Sequence[Layer], method: str, problems: list[str]) -> dict[st
         for option, value in layer.for_methods.get(method, {}).items():
             settings[option if "." in option else f"method.{option}"] = (value, layer.origin)
     settings["method.name"] = (method, settings.get("method.name", (method, "default"))[1])
+    if addon is not None:
+        settings["addon.name"] = (addon, settings["addon.name"][1])
     return _reconciled(settings)
 
 
@@ -247,7 +254,7 @@ def _validated(settings: Settings, task: Task, problems: list[str]) -> Config | 
         config = Config.model_validate(content)
     except ValidationError as error:
         problems.extend(_told(error, settings))
-    check_method(content["method"], task, problems)
+    check_method(content["method"], content.get("addon", {}), task, problems)
     check_names(settings, task, problems)
     check_use(settings, task, content["train"], problems)
     return config

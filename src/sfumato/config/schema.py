@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from sfumato import addons
 from sfumato.data.pairs import ProtocolName
 from sfumato.data.task import Task
 from sfumato.methods import options
@@ -79,6 +80,17 @@ class MethodSection(BaseModel):
         return dict(self.model_extra or {})
 
 
+class AddonSection(BaseModel):
+    """An add-on by name, none by default; whatever else is given here are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, coerce_numbers_to_str=True)
+    name: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
 class ModelSection(Section):
     name: str = "auto"  # auto: small up to 64 px, tf_efficientnet_lite0 beyond; for masks small_seg or fpn
     encoder: str | None = None  # of a segmentation net that takes one
@@ -127,6 +139,7 @@ class Config(Section):
     baseline: bool = True
     data: DataSection = DataSection()
     method: MethodSection = MethodSection()
+    addon: AddonSection = AddonSection()
     model: ModelSection = ModelSection()
     views: ViewsSection = ViewsSection()
     train: TrainConfig = TrainConfig()
@@ -137,8 +150,13 @@ class Config(Section):
         return self.model_copy(update={"seed": seed, "seeds": None})
 
     def with_method(self, name: str) -> Config:
-        """The same for a method with its default options."""
-        return self.model_copy(update={"method": MethodSection(name=name)})
+        """The same for a method with its default options and no add-on."""
+        return self.model_copy(update={"method": MethodSection(name=name), "addon": AddonSection()})
+
+    @property
+    def label(self) -> str:
+        """What the run trains, for people: fixmatch, or fixmatch+seval with an add-on."""
+        return self.method.name if self.addon.name is None else f"{self.method.name}+{self.addon.name}"
 
 
 def nested(config: Config) -> dict[str, Any]:
@@ -146,6 +164,9 @@ def nested(config: Config) -> dict[str, Any]:
     values = config.model_dump(mode="json")
     defaults = {key: parameter.default for key, parameter in options(config.method.name).items()}
     values["method"] = {"name": config.method.name, **_listed(defaults | config.method.options)}
+    if config.addon.name is not None:
+        defaults = {key: parameter.default for key, parameter in addons.options(config.addon.name).items()}
+        values["addon"] = {"name": config.addon.name, **_listed(defaults | config.addon.options)}
     return values
 
 

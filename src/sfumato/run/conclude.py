@@ -36,7 +36,7 @@ def conclude(
     last = data.measure(result.model, result.device, bins=config.evaluate.bins)
     best = _best(result, data, config, last)
     metrics = {
-        "method": config.method.name,
+        "method": config.label,
         "criterion": data.criterion,
         "seed": config.seed,
         "steps": config.train.steps,
@@ -113,6 +113,7 @@ def _card(
         "temperature": metrics["temperature"],
         "temperature_best": best_temperature,
         "method": settings["method"],
+        "addon": settings["addon"],
         "model": {key: settings["model"][key] for key in ("name", "dropout", "options", *_encoder(config))},
         "splits": data.splits.fingerprint,
         "lists": data.splits.lists,

@@ -101,7 +101,7 @@ def experiment(
             config = prepare.counted(config, splits)
             for note in splits.notes:
                 say(f"note: {note}")
-        name = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
+        name = config.name or f"{Path(config.data.source).stem}-{config.label}"
         folder = resume or Path(decided_by_first(lambda: str(files.claim(out, name))))
         say(f"{'Continuing' if resume else 'Writing to'} {folder}")
         with _stoppable(folder), files.alone(folder) if is_first() else nullcontext():
@@ -192,8 +192,8 @@ def _one_seed(config: Config, table: prepare.AnyTable, folder: Path, summary: Su
         say(FALLBACK.format(method=wanted))
         config = config.with_method(prepare.FAIR_BASELINE)
         own.verdict, in_rounds = judge.no_unlabeled(), False
-    method = config.method.name
-    if config.baseline and prepare.uses_unlabeled(method):
+    method = config.label
+    if config.baseline and prepare.uses_unlabeled(config.method.name):
         plain = config.with_method(prepare.FAIR_BASELINE).model_copy(update={"baseline": False})
         open_part(plain, folder / "baseline")
         if is_first() and not (folder / "baseline" / files.SPLITS).exists():

@@ -70,7 +70,7 @@ def run_part(
 
     this: which of several trainings it is, where it is one.
     """
-    whole = this.method if this else config.method.name
+    whole = this.method if this else config.label
     label = f"{whole}, seed {config.seed}" + (f", {this}" if this else "")
     metrics = finished(folder, label, say)
     if metrics is not None:
@@ -94,7 +94,7 @@ def run_part(
             identity=identity(config) | ({"round": this.number} if this else {}),
             resume=True,
             quiet=quiet,
-            title=f"{whole}, {this}" if this else None,
+            title=f"{whole}, {this}" if this else whole,
             copies=this.copies if this else 0,
         )
         metrics = conclude(result, data, config, folder, earlier=this.earlier if this else ())

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sfumato import distributed
+from sfumato.addons import join
 from sfumato.batches import TrainData
 from sfumato.config import Config
 from sfumato.data import BUILTIN_NAMES, Splits, Table
@@ -133,4 +134,7 @@ def make_method(config: Config, data: TrainData) -> Method:
         num_labeled=len(data.splits.labeled),
         label_counts=tuple(data.label_counts().tolist()),
     )
-    return build(config.method.name, facts, config.method.options)
+    method = build(config.method.name, facts, config.method.options)
+    if config.addon.name is not None:
+        join(config.addon.name, method, facts, config.addon.options, method_name=config.method.name)
+    return method

@@ -71,7 +71,7 @@ def run_rounds(
     config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, *, say: Say, quiet: bool
 ) -> dict[str, Any]:
     """All rounds, or what is missing of them; the metrics of the last network, with those of the others beside."""
-    label = f"{config.method.name}, seed {config.seed}"
+    label = f"{config.label}, seed {config.seed}"
     metrics = finished(folder, label, say)
     if metrics is not None:
         return metrics
@@ -111,7 +111,7 @@ class _Work:
         config = self.config if shares else self.config.with_method(self.plan.first)
         rows = np.sort(np.concatenate([rows for _, rows in shares])) if shares else self.splits.unlabeled
         copies = COPIES if number == 1 and self.plan.reliable is not None else 0
-        this = Round(number, self.plan.count, self.config.method.name, tuple(shares), copies, tuple(self.earlier))
+        this = Round(number, self.plan.count, self.config.label, tuple(shares), copies, tuple(self.earlier))
         splits, place = replace(self.splits, unlabeled=rows), self.place(number)
         metrics = run_part(config, self.table, splits, place, say=self.say, quiet=self.quiet, this=this)
         distributed.barrier()  # what the first rank wrote is there
@@ -135,7 +135,7 @@ class _Work:
                 f"{place / checkpoint.COPIES}: {len(paths)} copies of the first network; expected {COPIES}. "
                 f"Delete {place}, and `sfumato train --resume` trains it again."
             )
-        self.say(f"{self.config.method.name}: comparing {COPIES} copies of the network on {len(self.rows):,} images")
+        self.say(f"{self.config.label}: comparing {COPIES} copies of the network on {len(self.rows):,} images")
         nets = [self._loaded(path) for path in paths]
         found = self.data.predictions(nets, self.rows, self.device, flip=self.plan.flip)
         each = [stability(torch.stack(labels), self.data.num_classes) for _, labels in found]
@@ -149,7 +149,7 @@ class _Work:
     def label(self, number: int, rows: Rows) -> None:
         place = self.place(number)
         if not (place / label_files.LIST).exists():
-            self.say(f"{self.config.method.name}: the network of round {number} labels {len(rows):,} images")
+            self.say(f"{self.config.label}: the network of round {number} labels {len(rows):,} images")
         distributed.barrier()
         weights = files.BEST_WEIGHTS if self.plan.labeler == "best" else files.WEIGHTS
 
