@@ -53,11 +53,15 @@ def _trace(case: Case, options: dict[str, object]) -> Tensor | None:
     if case.task.dense:  # an option may be about the warp
         batches = [with_warps(batch, flip, lambda x: x.flip(-1)) for batch in batches]
     batches = [on_images(batch, lambda x: x.clone().requires_grad_()) for batch in batches]
-    run = steps(method, batches, nets_of(layout="concat"))
+    nets, seen = nets_of(layout="concat"), []
+    nets.student.register_forward_hook(lambda net, images, out: seen.append(len(images[0])))
+    run = steps(method, batches, nets)
     parts = [torch.stack([*values(x).values(), *(v.double().sum() for v in pseudo_of(x).values())]) for x in run]
     parts += [_gradients(losses, batch) for losses, batch in zip(run, batches, strict=True)]
     views, rounds = method.views, crc32(repr(method.rounds).encode())
-    parts.append(torch.tensor([views.strong, views.labeled_strong, views.weak_gradient, views.cutout, rounds]))
+    parts.append(
+        torch.tensor([views.strong, views.labeled_strong, views.weak_gradient, views.cutout, rounds, sum(seen)])
+    )
     return distributed.sum_over_ranks(torch.cat([part.double() for part in parts]))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sfumato.errors import UsageError, nearest
+from sfumato.methods.adamatch import adamatch
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.building import Facts, checked, options_of
@@ -51,6 +52,7 @@ class Entry:
 
 
 METHODS: Mapping[str, Entry] = {
+    "adamatch": Entry(adamatch, "Berthelot et al. 2021, AdaMatch", "section 3"),
     "augseg": Entry(augseg, "Zhao et al. 2023, AugSeg", "as released"),
     "corrmatch": Entry(corrmatch, "Sun et al. 2023, CorrMatch", "section 3, as released", dense_only=True),
     "cps": Entry(cps, "Chen et al. 2021, CPS", "section 3, with CutMix"),

@@ -8,7 +8,7 @@ from sfumato.rules.pixel_contrast import PixelContrast
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen, Then
-from sfumato.rules.schedule import Constant, Ramp, Schedule
+from sfumato.rules.schedule import Constant, CosineRamp, Ramp, Schedule
 from sfumato.rules.spectral import Spectral
 from sfumato.rules.target import Hard, Sharpened, Soft, TopK
 from sfumato.rules.threshold import (
@@ -39,6 +39,7 @@ __all__ = [
     "ClassCurriculum",
     "ClassRebalance",
     "Constant",
+    "CosineRamp",
     "Coverage",
     "DistributionAlignment",
     "EntropyGate",
