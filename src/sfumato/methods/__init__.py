@@ -27,6 +27,7 @@ from sfumato.methods.self_training import st, st_pp
 from sfumato.methods.softmatch import softmatch
 from sfumato.methods.supervised import supervised, supervised_strong
 from sfumato.methods.u2pl import u2pl
+from sfumato.methods.uda import uda
 from sfumato.methods.uncertainty_weighted import uncertainty_weighted, uncertainty_weighted_flat
 from sfumato.methods.unimatch import unimatch
 from sfumato.methods.unimatch_v2 import unimatch_v2
@@ -72,6 +73,7 @@ METHODS: Mapping[str, Entry] = {
     "supervised": Entry(supervised, "labels only, weak views", "cross-entropy"),
     "supervised_strong": Entry(supervised_strong, "labels only, weak and strong views", "cross-entropy"),
     "u2pl": Entry(u2pl, "Wang et al. 2022, U2PL", "section 3, L_u as released"),
+    "uda": Entry(uda, "Xie et al. 2020, UDA", "eq. 1, section 3.3"),
     "uncertainty_weighted": Entry(uncertainty_weighted, "Uncertainty-weighted SSL (seed paper)", "eq. 1-8"),
     "uncertainty_weighted_flat": Entry(uncertainty_weighted_flat, "Uncertainty-weighted SSL, w = 1", "eq. 1-6, 8"),
     "unimatch": Entry(unimatch, "Yang et al. 2023, UniMatch", "section 3, as released"),

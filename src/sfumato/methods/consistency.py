@@ -28,7 +28,7 @@ class Consistency(Method):
         extra: a further loss.
         normalize: what divides the sum of weight times charge: "valid" entries, "selected" ones, which are those with
             a weight, "all" of them, ignored ones too, or the "weight_sum".
-        scale: of the whole loss, that of the labels too.
+        scale: of the whole loss, that of the labels too, a number or a schedule.
     """
 
     slots: ClassVar[frozenset[Slot]] = frozenset({"charge", "extras", "refine", "weigh", "target", "divergence"})
@@ -44,7 +44,7 @@ class Consistency(Method):
         views: ViewSpec | None = None,
         extra: Extra | None = None,
         normalize: str = "valid",
-        scale: float = 1.0,
+        scale: float | Schedule = 1.0,
     ) -> None:
         super().__init__()
         check_choice("Consistency", "normalize", normalize, DIVISORS)
@@ -57,11 +57,11 @@ class Consistency(Method):
         if extra is not None:
             self.extras.append(extra)
         self.normalize = normalize
-        self.scale = scale
+        self.scale: Schedule = scale if callable(scale) else Constant(scale)
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
-        out = nets.forward(batch, self.views)
-        supervised = self.scale * self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
+        out, scale = nets.forward(batch, self.views), self.scale(progress)
+        supervised = scale * self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong, progress)
         u = batch.unlabeled
         if u is None or out.weak is None:
             return Losses(supervised, torch.zeros_like(supervised))
@@ -87,5 +87,5 @@ class Consistency(Method):
         extras = {}
         for extra in self.extras:
             extra.observe(p, u.valid, seen)
-            extras[extra.name] = self.scale * extra(out, batch, pseudo, nets)
-        return Losses(supervised, self.scale * self.lambda_u(progress) * unsupervised, extras, pseudo)
+            extras[extra.name] = scale * extra(out, batch, pseudo, nets)
+        return Losses(supervised, scale * self.lambda_u(progress) * unsupervised, extras, pseudo)
