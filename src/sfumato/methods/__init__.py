@@ -17,6 +17,7 @@ from sfumato.methods.corrmatch import corrmatch
 from sfumato.methods.cps import cps
 from sfumato.methods.csl import csl, csl_robust
 from sfumato.methods.dash import dash
+from sfumato.methods.defixmatch import defixmatch
 from sfumato.methods.farcluss import farcluss
 from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
@@ -61,6 +62,7 @@ METHODS: Mapping[str, Entry] = {
     "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
     "cutmix_seg": Entry(cutmix_seg, "French et al. 2020, CutMix-Seg", "as released"),
     "dash": Entry(dash, "Xu et al. 2021, Dash", "section 3.2"),
+    "defixmatch": Entry(defixmatch, "Schmutz et al. 2023, DeFixMatch", "section 3"),
     "farcluss": Entry(farcluss, "FARCLUSS (seed paper)", "eq. 2-11"),
     "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
