@@ -22,6 +22,11 @@ def collectives():
     rows = torch.arange(3 * (rank + 1)).reshape(-1, 3)
     assert distributed.gather(rows).tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
     assert distributed.gather(rows[:0] if rank else rows).tolist() == [[0, 1, 2]]
+    images = torch.arange(8.0).reshape(2, 2, 2) + 100 * rank
+    assert distributed.rows_of_all(images, torch.tensor([3, rank])).tolist() == [
+        [[104.0, 105.0], [106.0, 107.0]],
+        [[0.0, 1.0], [2.0, 3.0]] if rank == 0 else [[4.0, 5.0], [6.0, 7.0]],
+    ]
     distributed.barrier()
     return rank, distributed.world_size(), distributed.active()
 
@@ -115,6 +120,7 @@ def test_one_process_needs_no_group():
     assert distributed.max_over_ranks(here) is here
     assert distributed.gather_batch(here) is here
     assert distributed.sum_with_gradient(here) is here
+    assert distributed.rows_of_all(torch.tensor([5, 6, 7]), torch.tensor([2, 0])).tolist() == [7, 5]
     assert (distributed.rank(), distributed.world_size(), distributed.active()) == (0, 1, False)
     distributed.barrier()
 

@@ -103,6 +103,31 @@ def gather_batch(value: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def gather_with_gradient(value: Tensor) -> Tensor:
+    """As `gather_batch`, differentiable by this rank's rows, for a loss over pairs that every rank computes whole.
+
+    The gradient of this rank's rows is scaled by the number of ranks, over which gradients are averaged afterwards.
+    """
+    if not active():
+        return value
+    parts = list(gather_batch(value).chunk(world_size()))
+    parts[rank()] = parts[rank()] + (value - value.detach()) * world_size()
+    return torch.cat(parts)
+
+
+def rows_of_all(value: Tensor, places: Tensor) -> Tensor:
+    """value[places], the places (n,) counted through the rows of all ranks in rank order, without gradient.
+
+    For tensors of equal length on every rank, each asking for as many. What travels is what is asked for, not all rows.
+    """
+    if not active():
+        return value.detach()[places]
+    places = gather_batch(places)
+    here = (places // len(value) == rank()).reshape(-1, *(1,) * (value.dim() - 1))
+    asked = torch.where(here, value.detach()[places % len(value)], torch.zeros_like(value[:1]))
+    return sum_over_ranks(asked).chunk(world_size())[rank()]
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank. Waits for the device."""
     if not active():
