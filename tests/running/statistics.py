@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from sfumato.functional.margins import margins
 from sfumato.functional.probability import class_counts, class_sums, confidence, one_hot, probability
 from sfumato.running.average import RunningMean
+from sfumato.running.block_counts import BlockCounts
 from sfumato.running.gaussian import RunningGaussian, RunningMoments
+from sfumato.running.histogram import ConfidenceHistogram
 from sfumato.running.margin_memory import MarginMemory
 from sfumato.running.prior import RunningPrior
+from sfumato.running.sample_table import SampleTable
 from sfumato.running.status import LearningStatus, PixelStatus
 from sfumato.running.window import WindowMean
 
@@ -67,6 +70,10 @@ def _per_class(m, b):
     m.observe(sums, class_counts(label, CLASSES, b.valid))
 
 
+def _confident(m, b):
+    m.observe(*confidence(b.p), b.valid)
+
+
 def _shifted(m, b):
     m.observe(b.p, b.valid, SKEWED)
 
@@ -82,6 +89,14 @@ def _status(m, b):
 
 def _margins(m, b):
     m.observe(b.index, margins(b.p.clamp_min(1e-6).log()), b.valid)
+
+
+def _rows(m, b):
+    m.observe(b.index, b.p, b.valid)
+
+
+def _blocks(m, b):
+    m.observe(class_counts(confidence(b.p)[1], CLASSES, b.valid))
 
 
 def _every_row(m):
@@ -123,6 +138,9 @@ KINDS: dict[str, Kind] = {
         f"WindowMean-{init}": Kind(lambda init=init: WindowMean(UNIFORM, length=3, init=init), _class_sums, _value)
         for init in ("first", "given")
     },
+    "ConfidenceHistogram": Kind(
+        lambda: ConfidenceHistogram(CLASSES, torch.linspace(0, 1, 8), momentum=0.9), _confident, lambda m: m.mass
+    ),
     "RunningPrior": Kind(lambda: RunningPrior(SKEWED, momentum=0.9), _shifted, _value),
     "RunningMoments": Kind(lambda: RunningMoments(momentum=0.9), _top, _moments),
     **{
@@ -137,6 +155,8 @@ KINDS: dict[str, Kind] = {
         )
         for decay in ("mean", "eq5", "ema")
     },
+    "SampleTable": Kind(lambda: SampleTable(SAMPLES, UNIFORM), _rows, _value),
+    "BlockCounts": Kind(lambda: BlockCounts(CLASSES, length=2), _blocks, lambda m: m.pending),
     "LearningStatus": Kind(lambda: LearningStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
     "PixelStatus": Kind(lambda: PixelStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
 }

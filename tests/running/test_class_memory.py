@@ -110,3 +110,32 @@ def test_cosines_are_with_entries_of_the_class_that_are_there(size, grouped):
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(memory.cosines(anchors, label, uniform, grouped=grouped), got)
+
+
+def test_raw_entries_are_as_they_were_and_have_a_mean():
+    memory, (features, members, keys) = ClassMemory(C, size=SIZE, dim=D, raw=True), rows_of(0)
+    memory.observe(features, members, keys)
+    for c in range(C):
+        own = sorted((m for m in range(len(keys)) if members[m, c]), key=lambda m: keys[m])[:SIZE]
+        want = features[own].mean(dim=0) if own else torch.zeros(D)
+        torch.testing.assert_close(memory.means[c], want)
+
+
+def test_classes_are_drawn_alike_often_whatever_they_hold():
+    memory = after(2)  # class 0 has nothing
+    uniform = torch.rand((6000, 2), generator=torch.Generator().manual_seed(0))
+    entries, label, there = memory.drawn(uniform)
+    counts = torch.bincount(label, minlength=C)
+    held = int((memory.filled > 0).sum())
+    assert there.all()
+    assert counts[0] == 0
+    torch.testing.assert_close(counts[memory.filled > 0] / 6000, torch.full((held,), 1 / held), rtol=0, atol=0.03)
+    for entry, c in zip(entries[:50], label[:50], strict=True):
+        assert (memory.entries[c] == entry).all(dim=1).any()
+    torch.testing.assert_close(entries.norm(dim=1), torch.ones(6000))  # none of the slots that are empty
+
+
+def test_nothing_can_be_drawn_from_an_empty_memory():
+    entries, _, there = ClassMemory(C, size=SIZE, dim=D).drawn(torch.rand(4, 2))
+    assert not there.any()
+    assert entries.shape == (4, D)

@@ -13,7 +13,7 @@ _MANY = 100  # times as many entries as are wanted: then collecting them costs l
 
 
 class ClassMemory(nn.Module):
-    """Of each class the `size` entries written last, features of length 1.
+    """Of each class the `size` entries written last, features of length 1, or as they are with `raw`.
 
     Merge rule: entries are gathered in rank order, and of those of all ranks the first in the order of their keys are
     written, so that k ranks of B / k write what one rank of B does. Ranks exchange up to `size` entries of each class.
@@ -23,8 +23,9 @@ class ClassMemory(nn.Module):
     entries: Tensor  # (C, size, D), 0 where nothing was written yet
     written: Tensor  # (C,) int64
 
-    def __init__(self, num_classes: int, *, size: int, dim: int) -> None:
+    def __init__(self, num_classes: int, *, size: int, dim: int, raw: bool = False) -> None:
         super().__init__()
+        self.raw = raw
         self.register_buffer("entries", torch.zeros(num_classes, size, dim))
         self.register_buffer("written", torch.zeros(num_classes, dtype=torch.int64))
 
@@ -37,7 +38,9 @@ class ClassMemory(nn.Module):
         """
         classes, size, dim = self.entries.shape
         rows, there = first_of_each(members, keys, size)
-        own = unit(features[rows].flatten(0, 1)).reshape(*rows.shape, dim)  # (C, K, D)
+        own = features[rows]  # (C, K, D)
+        if not self.raw:
+            own = unit(own.flatten(0, 1)).reshape(own.shape)
         ranked = keys[rows].masked_fill(~there, torch.inf).to(own.dtype)
         both = torch.cat((own, ranked.unsqueeze(2)), dim=2)  # one collective for the two
         both = gather_batch(both.transpose(0, 1)).transpose(0, 1)  # (C, ranks K, D + 1)
@@ -55,6 +58,22 @@ class ClassMemory(nn.Module):
         """How many entries there are of each class, (C,)."""
         return self.written.clamp_max(self.entries.shape[1])
 
+    @property
+    def means(self) -> Tensor:
+        """The mean entry of each class, (C, D); 0 of a class without any."""
+        return self.entries.sum(dim=1) / self.filled.clamp_min(1).unsqueeze(1)
+
+    def drawn(self, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Entries (Q, D) of classes (Q,) drawn alike often, with replacement, by numbers (Q, 2) in [0, 1).
+
+        Classes without entries are left out; while there are none at all, the last of the three, (Q,) bool, is false.
+        """
+        there = self.filled > 0
+        order = there.to(torch.uint8).argsort(descending=True, stable=True)
+        label = order[_place(uniform[:, 0], there.sum())]
+        place = _place(uniform[:, 1], self.filled[label])
+        return self.entries[label, place], label, there[label]
+
     def cosines(self, anchors: Tensor, label: Tensor, uniform: Tensor, *, grouped: bool) -> Tensor:
         """Cosines (Q, J) with entries of the classes `label` (Q,), one for each number (Q, J) in [0, 1).
 
@@ -64,9 +83,14 @@ class ClassMemory(nn.Module):
         """
         classes, size, dim = self.entries.shape
         filled = self.filled[label].unsqueeze(1)
-        places = (uniform.double() * filled).long().clamp_max(filled - 1).clamp_min(0)
+        places = _place(uniform, filled)
         with torch.autocast(anchors.device.type, enabled=False):  # a product of matrices would be rounded
             if grouped and size <= _MANY * uniform.shape[1]:
                 whole = torch.bmm(anchors.view(classes, -1, dim), self.entries.transpose(1, 2))
                 return whole.flatten(0, 1).gather(1, places)
             return torch.bmm(self.entries[label.unsqueeze(1), places], anchors.unsqueeze(2)).squeeze(2)
+
+
+def _place(uniform: Tensor, count: Tensor) -> Tensor:
+    """One of `count` places for each number in [0, 1), 0 where there is none."""
+    return (uniform.double() * count).long().clamp_max(count - 1).clamp_min(0)

@@ -35,7 +35,7 @@ class LearningStatus(nn.Module):
         """index, label: (N,) int64; confident: (N,) bool."""
         index, label, confident = (gather_batch(x) for x in (index, label, confident.to(torch.int64)))
         # A not-confident occurrence must not hide a confident one earlier in the batch: it goes to the bin first.
-        slot, order = _last_writes(torch.where(confident > 0, index, self.num_samples), self.num_samples)
+        slot, order = last_writes(torch.where(confident > 0, index, self.num_samples), self.num_samples)
         kept = slot < self.num_samples
         old, new = self.label[slot].long(), torch.where(kept, label[order], self.num_classes)
         self.counts.scatter_add_(0, old, -kept.long())
@@ -71,7 +71,7 @@ class PixelStatus(nn.Module):
         hot = one_hot(label, self.num_classes) * confident.unsqueeze(1)
         share = hot.flatten(2).mean(dim=2)
         share = gather_batch(torch.cat([share, 1 - share.sum(dim=1, keepdim=True)], dim=1))
-        slot, order = _last_writes(
+        slot, order = last_writes(
             torch.where(share[:, -1] < 1, gather_batch(index), self.num_samples), self.num_samples
         )
         kept = (slot < self.num_samples).unsqueeze(1)
@@ -83,7 +83,7 @@ class PixelStatus(nn.Module):
         return counts[:-1] / largest.clamp_min(1e-12)
 
 
-def _last_writes(slot: Tensor, bin_slot: int) -> tuple[Tensor, Tensor]:
+def last_writes(slot: Tensor, bin_slot: int) -> tuple[Tensor, Tensor]:
     """Sorted slots in which all but the last occurrence of each are sent to the bin, and the order that sorts."""
     ordered, order = slot.sort(stable=True)
     last = torch.ones_like(ordered, dtype=torch.bool)

@@ -1,0 +1,85 @@
+"""A second last layer beside that of the network, and the average of its weights."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.functional.probability import full_precision
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class SecondHead(nn.Module):
+    """Features (N, D, *S) to logits (N, C, *S) by a layer such as the network's own last one, newly initialized.
+
+    Its weights are averaged alike with the network's, so that the average of the network has the average of this layer.
+    Always in full precision. Buffers: `step`, which the average has seen, and `momentum`, of that step.
+
+    Args:
+        net: the network; where it does not name its last layer, the layer is linear or, with `dense`, a convolution.
+        num_classes: C.
+        dense: features are maps.
+    """
+
+    step: Tensor
+    momentum: Tensor
+
+    def __init__(self, net: nn.Module, num_classes: int, *, dense: bool) -> None:
+        super().__init__()
+        self.head = _alike(net, num_classes, dense)
+        self.averaged = deepcopy(self.head).requires_grad_(False)
+        self.register_buffer("step", torch.full((), -1, dtype=torch.int64))
+        self.register_buffer("momentum", torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return _through(self.head, features)
+
+    @torch.no_grad()
+    def average(self, features: Tensor) -> Tensor:
+        """The logits by the averaged weights."""
+        return _through(self.averaged, features)
+
+    @torch.no_grad()
+    def follow(self, step: int, momentum: float) -> None:
+        """Average in the weights that the step before `step` left; to be called before they are used.
+
+        momentum: of the network's average after `step`, 0 where there is none. When called again in the same step
+        nothing moves.
+        """
+        share = (self.step < step).to(self.momentum.dtype) * (1 - self.momentum)
+        for old, new in zip(self.averaged.parameters(), self.head.parameters(), strict=True):
+            old.lerp_(new, share.to(old.dtype))
+        self.step.fill_(step)
+        self.momentum.fill_(momentum)
+
+    @torch.no_grad()
+    def deployed(self) -> Layer:
+        """The layer of the network that is kept: the averaged one, with what the last step left averaged in."""
+        layer = deepcopy(self.averaged)
+        for old, new in zip(layer.parameters(), self.head.parameters(), strict=True):
+            old.lerp_(new, (1 - self.momentum).to(old.dtype))
+        return layer
+
+
+def _alike(net: nn.Module, num_classes: int, dense: bool) -> Layer:
+    layer = getattr(net, "output_layer", None)
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        made = deepcopy(layer).requires_grad_(True)
+        made.reset_parameters()
+        return made
+    features = net.num_features
+    assert isinstance(features, int)
+    return nn.Conv2d(features, num_classes, 1) if dense else nn.Linear(features, num_classes)
+
+
+def _through(layer: Layer, features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        x = full_precision(features)
+        if isinstance(layer, nn.Conv2d) and x.dim() == 2:  # of a network that takes the mean over the places last
+            flat: Tensor = layer(x[:, :, None, None])
+            return flat.flatten(1)
+        out: Tensor = layer(x)
+        return out
