@@ -130,6 +130,11 @@ def test_gradient_of_a_global_sum(two_ranks):
     assert two_ranks.call(gradient_of_the_global_quantity) == [(5.0, 20.0), (5.0, 20.0)]
 
 
+def test_gradient_of_a_loss_over_pairs(two_ranks):
+    # (2 + 3)^2: the derivative by either x is 2 * 5, averaged from two ranks of which one has no gradient by it.
+    assert two_ranks.call(gradient_of_a_loss_over_pairs) == [([2.0, 3.0], 20.0), ([2.0, 3.0], 20.0)]
+
+
 def test_mean_over_unevenly_ignored_entries(two_ranks):
     results = two_ranks.call(uneven_mean)
     assert sum(value for value, _ in results) / 2 == pytest.approx((8 + 1 + 2 + 3) / 4)

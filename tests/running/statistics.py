@@ -16,6 +16,7 @@ from sfumato.running.gaussian import RunningGaussian, RunningMoments
 from sfumato.running.histogram import ConfidenceHistogram
 from sfumato.running.margin_memory import MarginMemory
 from sfumato.running.prior import RunningPrior
+from sfumato.running.queue import SampleQueue
 from sfumato.running.sample_table import SampleTable
 from sfumato.running.status import LearningStatus, PixelStatus
 from sfumato.running.window import WindowMean
