@@ -62,6 +62,7 @@ def _trace(case: Case, options: dict[str, object]) -> Tensor | None:
     parts.append(
         torch.tensor([views.strong, views.labeled_strong, views.weak_gradient, views.cutout, rounds, sum(seen)])
     )
+    parts.append(torch.tensor([views.further == "weak"]))
     return distributed.sum_over_ranks(torch.cat([part.double() for part in parts]))
 
 
@@ -83,7 +84,7 @@ def every_option_changes_something(case: Case) -> str | None:
     options = {
         key: list(_alternatives(hints[key], p.default))
         for key, p in inspect.signature(case.builder).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
+        if p.kind is p.KEYWORD_ONLY and key != "memory"  # where a memory lies changes nothing
     }
     if not options:
         return "no options"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from sfumato.errors import UsageError
+from sfumato.forward import Nets
 from sfumato.methods import Facts, build, describe
+from sfumato.teacher import Ema
 from sfumato.types import Progress, Pseudo, ViewSpec
 from tests.given import step
+from tests.methods.problems import CLASSIFICATION, Tiny, image_batch
 
 N, C = 12, 5
 SPACES = [(), (3, 4)]
@@ -55,6 +60,9 @@ def test_loss_and_gradient(space, normalize, coverage, divergence):
 
 def test_the_weight_rises():
     weak, strong, _ = given(())
+    slow = build("mean_teacher", Facts(C), {"ramp": 0.5, "rise": "exponential", "lambda_u": 1.0}).double()
+    sizes = [step(slow, weak, strong, progress=Progress(k, 11)).unsupervised.item() for k in (0, 2, 5, 10)]
+    assert sizes == pytest.approx([math.exp(-5) * sizes[-1], math.exp(-5 * 0.6**2) * sizes[-1], sizes[-1], sizes[-1]])
     method = build("mean_teacher", Facts(C), {"ramp": 0.5}).double()
     sizes = [step(method, weak, strong, progress=Progress(k, 11)).unsupervised.item() for k in (0, 2, 5, 10)]
     assert sizes == pytest.approx([0.0, 0.4 * sizes[-1], sizes[-1], sizes[-1]])
@@ -78,7 +86,30 @@ def test_the_teacher_labels_by_its_probabilities():
     weak, strong, _ = given((3, 4))
     losses = step(build("mean_teacher", Facts(C)).double(), weak, strong)
     assert torch.equal(losses.pseudo.target, weak.softmax(1))
-    assert build("mean_teacher", Facts(C)).views == ViewSpec(teacher="ema")
+
+
+def test_the_student_sees_another_weak_view_and_on_maps_a_strong_one():
+    def views(name, dense, **options):
+        return build(name, Facts(C, dense=dense), options).views
+
+    weak, strong = (ViewSpec(teacher="ema", further=kind) for kind in ("weak", "strong"))
+    assert views("mean_teacher", False) == weak
+    assert views("mean_teacher", True) == strong
+    assert views("mean_teacher", False, view="strong") == views("cutmix_seg", False) == strong
+    assert views("mean_teacher", True, view="weak") == weak
+
+
+def test_the_loss_teaches_the_student_and_not_the_teacher():
+    """A peer library gives the student the teacher's logits: its loss is 0 and has no gradient."""
+    method = build("mean_teacher", Facts(3), {"ramp": 0.0})
+    student = Tiny(3, dense=False)
+    nets = Nets(student, Ema(student, momentum=0.9))
+    batch = image_batch(CLASSIFICATION, method.views)
+    unsupervised = method.loss(nets, batch, Progress(0, 10)).unsupervised
+    assert unsupervised > 1e-3
+    grads = torch.autograd.grad(unsupervised, list(student.parameters()))
+    assert all(grad.abs().sum() > 0 for grad in grads)
+    assert not any(parameter.requires_grad for parameter in nets.teacher.parameters())
 
 
 def test_cutmix_seg_mixes_probabilities_and_weighs_by_coverage():
@@ -96,6 +127,7 @@ def test_cutmix_seg_mixes_probabilities_and_weighs_by_coverage():
     assert describe("cutmix_seg").defaults | {"coverage": None} == describe("mean_teacher").defaults | {
         "divergence": "sum_of_squares",
         "ramp": 0.0,
+        "view": "strong",
         "normalize": "all",
     }
     losses = step(method, weak, strong, valid=valid, warp=warp)

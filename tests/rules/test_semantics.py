@@ -1,5 +1,7 @@
 """What single rules are meant to do, beside the laws and the golden vectors."""
 
+from math import exp
+
 import pytest
 import torch
 
@@ -27,6 +29,7 @@ from sfumato.rules import (
     TopK,
     TruncatedGaussian,
 )
+from sfumato.rules.schedule import ExponentialRamp, rising
 from sfumato.types import Progress
 from tests.given import learn
 from tests.rules.factory import steps
@@ -111,6 +114,12 @@ def test_schedules():
     assert Constant(3.0)(Progress(4, 5)) == 3.0
     assert (Progress(0, 1).fraction, Progress(0, 10).fraction, Progress(9, 10).fraction) == (0.0, 0.0, 1.0)
     assert Ramp(0.0, 3.0, over=0.0)(Progress(0, 10)) == 3.0
+    slow = ExponentialRamp(2.0, over=0.5)
+    assert [slow(Progress(k, 11)) for k in (0, 2, 5, 10)] == pytest.approx([2 * exp(-5), 2 * exp(-1.8), 2.0, 2.0])
+    assert ExponentialRamp(3.0, over=0.0)(Progress(0, 10)) == 3.0
+    assert rising("linear", 2.0, over=0.5) == Ramp(0.0, 2.0, over=0.5)
+    with pytest.raises(UsageError, match=r"rise='linaer'\): expected one of linear, exponential. Did you mean"):
+        rising("linaer", 1.0, over=0.5)
 
 
 def test_the_gate_follows_k_and_stays_in_its_range():

@@ -23,6 +23,7 @@ from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
 from sfumato.methods.freematch import freematch
 from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
+from sfumato.methods.pi_model import pi_model
 from sfumato.methods.pseudo_label import pseudo_label
 from sfumato.methods.self_training import st, st_pp
 from sfumato.methods.softmatch import softmatch
@@ -68,6 +69,7 @@ METHODS: Mapping[str, Entry] = {
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
     "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
+    "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
     "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
     "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1"),
