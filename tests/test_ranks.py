@@ -39,6 +39,14 @@ def gradient_of_the_global_quantity():
     return total.item(), x.grad.item()
 
 
+def gradient_of_a_loss_over_pairs():
+    """d/dx of (sum over ranks of x)^2 from the gathered rows, which every rank has whole."""
+    x = torch.tensor([2.0 + distributed.rank()], requires_grad=True)
+    rows = distributed.gather_with_gradient(x)
+    (rows.unsqueeze(0) * rows.unsqueeze(1)).sum().backward()
+    return rows.tolist(), x.grad.item()
+
+
 def uneven_mean():
     """Rank 0 has one valid entry, rank 1 three: a mean of the ranks' means would be something else."""
     values = torch.tensor([[8.0, 100.0, 100.0], [1.0, 2.0, 3.0]])[distributed.rank()].requires_grad_()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sfumato.functional.margins import margins
 from sfumato.functional.probability import class_counts, class_sums, confidence, one_hot, probability
 from sfumato.running.average import RunningMean
+from sfumato.running.bank import LabeledBank
 from sfumato.running.block_counts import BlockCounts
 from sfumato.running.gaussian import RunningGaussian, RunningMoments
 from sfumato.running.histogram import ConfidenceHistogram
@@ -100,6 +101,14 @@ def _blocks(m, b):
     m.observe(class_counts(confidence(b.p)[1], CLASSES, b.valid))
 
 
+def _queued(m, b):
+    m.observe(b.p, b.p, b.valid, b.p[:, 0])
+
+
+def _banked(m, b):
+    m.observe(b.p, b.index % CLASSES, b.index, b.valid)
+
+
 def _every_row(m):
     return m.at(torch.arange(SAMPLES))
 
@@ -143,6 +152,8 @@ KINDS: dict[str, Kind] = {
         lambda: ConfidenceHistogram(CLASSES, torch.linspace(0, 1, 8), momentum=0.9), _confident, lambda m: m.mass
     ),
     "RunningPrior": Kind(lambda: RunningPrior(SKEWED, momentum=0.9), _shifted, _value),
+    "LabeledBank": Kind(lambda: LabeledBank(SAMPLES, dim=CLASSES), _banked, lambda m: m.rows),
+    "SampleQueue": Kind(lambda: SampleQueue(CLASSES, size=12, dim=CLASSES), _queued, lambda m: m.features),
     "RunningMoments": Kind(lambda: RunningMoments(momentum=0.9), _top, _moments),
     **{
         f"RunningGaussian-{estimate}": Kind(
