@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sfumato import __version__
-from sfumato.cli import config, data, demo, doctor, evaluate, methods, predict, report, train
+from sfumato.cli import bench, config, data, demo, doctor, evaluate, methods, predict, report, table, train
 from sfumato.cli.errors import Commands
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("bench")(bench.bench)
+app.command("table")(table.table)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)

@@ -1,4 +1,8 @@
-"""Several runs at a time, each `sfumato train` in a process of its own, stopped and continued together."""
+"""Several runs at a time, each `sfumato train` in a process of its own, stopped and continued together.
+
+The processes hear nothing of Ctrl-C, which a terminal sends to all of its group: they are asked to stop once, by the
+one that started them. A second signal would end them before they have saved.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from sfumato.train import Interrupted
 
 MOST = 8  # processes
 POLL = 0.2  # seconds
+TOLD = 8  # last lines of a log
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,11 @@ class Job:
     folder: Path
     arguments: list[str]
     steps: int
+    log: str = ""  # name of the log; "" makes one of the job's name
 
     @property
     def log_name(self) -> str:
-        return f"{self.name.replace(', ', '-').replace(' ', '-')}.txt"
+        return self.log or f"{self.name.replace(', ', '-').replace(' ', '-')}.txt"
 
     def command(self) -> list[str]:
         begun = (self.folder / files.CONFIG).exists()
@@ -57,15 +64,58 @@ class Running:
     job: Job
     process: subprocess.Popen[bytes]
     log: Path
+    slot: int  # a number below that of the processes; none has the same at a time
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a result."""
+
+    job: Job
+    code: int
+    log: Path
+
+    @property
+    def error(self) -> SfumatoError:
+        """What the run would have raised here, with the end of its log."""
+        kinds: dict[int, type[SfumatoError]] = {kind.exit_code: kind for kind in (UsageError, DataError, CollapseError)}
+        command = shlex.join(["sfumato", *self.job.command()[3:]])
+        killed = " (killed, as when memory runs out)" if self.code == -signal.SIGKILL else ""
+        told = f"{self.job.name} stopped with exit code {self.code}{killed}: {command}\n{self.tail()}"
+        return kinds.get(self.code, DataError)(told)
+
+    def tail(self, lines: int = TOLD) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 Show = Callable[[Sequence[Running]], None]
+Failed = Callable[[Failure], None]
 
 
-def run_all(jobs: Sequence[Job], logs: Path, *, say: Say, progress: bool, again: str) -> None:
-    """Run the jobs that have not ended, as many at a time as there are cores. `again` is the command to go on with.
+def raise_error(failure: Failure) -> None:
+    raise failure.error
 
-    Raises what a run would have raised, once the others have stopped; Interrupted after Ctrl-C or SIGTERM.
+
+def run_all(
+    jobs: Sequence[Job],
+    logs: Path,
+    *,
+    say: Say,
+    progress: bool,
+    again: str,
+    at_once: int | None = None,
+    threads: int = 1,
+    devices: Sequence[str] = (),
+    failed: Failed = raise_error,
+) -> None:
+    """Run the jobs that have not ended.
+
+    again: the command to go on with. at_once: processes; as many as there are cores by default. threads: of each.
+    devices: accelerators by their numbers, over which the processes are spread. failed: told of each run that ended
+    without a result; by default raises what it would have raised, once the others have stopped.
+
+    Raises Interrupted after Ctrl-C or SIGTERM, once all have saved.
     """
     logs.mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if files.metrics_of(job.folder) is None]
@@ -73,13 +123,14 @@ def run_all(jobs: Sequence[Job], logs: Path, *, say: Say, progress: bool, again:
     with _bars(progress) as show, _sigterm_as_interrupt():
         try:
             while waiting or running:
-                while waiting and len(running) < _cores():
-                    running.append(_start(waiting.pop(0), logs))
+                while waiting and len(running) < (at_once or cores()):
+                    slot = min(set(range(len(running) + 1)) - {one.slot for one in running})
+                    running.append(_start(waiting.pop(0), logs, slot, threads, devices))
                 time.sleep(POLL)
                 show(running)
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
-                    _finish(one, say)
+                    _finish(one, say, failed)
         except KeyboardInterrupt:
             _stop(running)
             raise Interrupted(f"Interrupted; every run is saved. Continue with: {again}") from None
@@ -88,22 +139,29 @@ def run_all(jobs: Sequence[Job], logs: Path, *, say: Say, progress: bool, again:
             raise
 
 
-def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST)
+def all_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start(job: Job, logs: Path) -> Running:
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+def cores() -> int:
+    """How many processes at a time, unless told."""
+    return min(all_cores(), MOST)
+
+
+def _start(job: Job, logs: Path, slot: int, threads: int, devices: Sequence[str]) -> Running:
+    settings = os.environ | dict.fromkeys(THREADS, str(threads))
+    if devices:
+        settings["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
     log = logs / job.log_name
     with log.open("wb") as out:
         process = subprocess.Popen(
-            job.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=os.environ | threads
+            job.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=settings, start_new_session=True
         )
-    return Running(job, process, log)
+    return Running(job, process, log, slot)
 
 
-def _finish(one: Running, say: Say) -> None:
+def _finish(one: Running, say: Say, failed: Failed) -> None:
     """Tell how it went. A run that ended with collapsed pseudo-labels is a result, not a failure."""
     metrics = files.metrics_of(one.job.folder)
     code = one.process.returncode
@@ -113,10 +171,7 @@ def _finish(one: Running, say: Say) -> None:
         return
     if code in (Interrupted("").code, -signal.SIGINT):
         raise KeyboardInterrupt
-    kinds: dict[int, type[SfumatoError]] = {kind.exit_code: kind for kind in (UsageError, DataError, CollapseError)}
-    tail = "\n".join(one.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
-    command = shlex.join(["sfumato", *one.job.command()[3:]])
-    raise kinds.get(code, DataError)(f"{one.job.name} stopped with exit code {code}: {command}\n{tail}")
+    failed(Failure(one.job, code, one.log))
 
 
 def _stop(running: Sequence[Running]) -> None:
