@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ class ImageData(TrainData):
     def classes(self) -> list[str]:  # type: ignore[override]
         return self.table.classes
 
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) of the table, label noise included: what training and validation go by."""
+        return self.splits.told(self.table.labels)
+
     @property
     def names(self) -> list[str]:  # type: ignore[override]
         return self.table.names
@@ -52,7 +58,7 @@ class ImageData(TrainData):
         Of the unlabeled come last the stored labels, where there are any.
         """
         splits, rows = self.splits, part.rows
-        labels = self.table.labels[rows]
+        labels = self.labels[rows]
         if not part.labeled:
             labels = np.where(np.isin(rows, splits.labeled), -1, labels)
         index = np.searchsorted(splits.labeled if part.labeled else splits.unlabeled, rows)
@@ -124,7 +130,7 @@ class ImageData(TrainData):
 
         Each rank predicts its share; all ranks get the whole.
         """
-        labels = torch.from_numpy(self.table.labels[rows])
+        labels = torch.from_numpy(self.labels[rows])
         if not len(rows):
             return torch.zeros(0, self.num_classes), labels
         mine = np.array_split(rows, distributed.world_size())[distributed.rank()]
@@ -157,7 +163,7 @@ class ImageData(TrainData):
         }
 
     def label_counts(self) -> Tensor:
-        return torch.from_numpy(np.bincount(self.table.labels[self.splits.labeled], minlength=self.num_classes))
+        return torch.from_numpy(np.bincount(self.labels[self.splits.labeled], minlength=self.num_classes))
 
 
 def _pseudo(labels: Tensor) -> Pseudo:

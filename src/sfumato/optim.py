@@ -49,9 +49,10 @@ def make_optimizer(model: Net, config: TrainConfig, method: nn.Module | None = N
 
 
 def _groups(net: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    groups: list[dict[str, object]] = net.parameter_groups(  # type: ignore[operator]
-        lr=config.lr, weight_decay=config.weight_decay, backbone_lr_scale=config.backbone_lr_scale
-    )
+    given = {"lr": config.lr, "weight_decay": config.weight_decay, "backbone_lr_scale": config.backbone_lr_scale}
+    if config.layer_decay != 1.0:
+        given["layer_decay"] = config.layer_decay
+    groups: list[dict[str, object]] = net.parameter_groups(**given)  # type: ignore[operator]
     return groups
 
 

@@ -22,6 +22,7 @@ class TrainConfig:
     where there are no others. See `counted`.
     batch_size is the number of labelled samples of a step over all ranks, unlabeled_ratio times as many are unlabelled.
     warmup and unlabeled_start are shares of the steps: of rising learning rate, and of labels-only training at first.
+    layer_decay: each layer of a timm model learns at that share of the rate of the layer above it; 1: all at one rate.
     accumulate cuts the batch into so many pieces with one step for all: the gradient is that of the whole batch, while
     batch norm and the running statistics of a method see the pieces, one after the other.
     ema is the momentum of the averaged weights that are evaluated and kept, 0 for none.
@@ -38,6 +39,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     backbone_lr_scale: float = 1.0
+    layer_decay: float = 1.0
     warmup: float = 0.05
     schedule: Schedule = "cosine_half"
     final_lr: float = 0.02
@@ -69,6 +71,8 @@ class TrainConfig:
         for key in ("lr", "weight_decay", "momentum", "backbone_lr_scale"):
             if not getattr(self, key) >= 0:
                 raise UsageError(f"{key}={getattr(self, key)}: expected a number of at least 0.")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"layer_decay={self.layer_decay}: expected a share above 0 and at most 1 such as 0.65.")
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip={self.clip}: expected a number above 0, or none.")
         if self.epochs is not None and self.epochs < 1:

@@ -9,6 +9,7 @@ import pytest
 
 from sfumato.config import dump, flat, identity, load, recipe_names, recipe_summary, recipe_text
 from sfumato.data.pairs import PROTOCOLS
+from sfumato.data.protocols import CLASS_PROTOCOLS
 from sfumato.errors import UsageError
 from sfumato.methods import METHODS
 from sfumato.train_config import TrainConfig
@@ -191,15 +192,16 @@ def test_every_option_of_the_loop_is_a_key_and_belongs_to_the_identity_unless_it
 
 
 def test_recipes_open_with_the_command_that_runs_them() -> None:
-    assert recipe_names() == sorted(["classic", "finetune", "frozen", "quick", "quick_seg", *PROTOCOLS])
+    own = ["classic", "finetune", "frozen", "long_tail", "quick", "quick_seg", "usb"]
+    assert recipe_names() == sorted([*own, *PROTOCOLS, *CLASS_PROTOCOLS])
     for name in recipe_names():
         first = recipe_text(name).splitlines()[0]
-        if name in PROTOCOLS:
-            words = first.removeprefix("# sfumato train ").split()[1:]
+        if name in (*PROTOCOLS, *CLASS_PROTOCOLS):
+            words = [word for word in first.removeprefix("# sfumato train ").split() if "=" in word]
             assert f"protocol={name}" in words
             assert load(overrides=words).recipe == name
         else:
-            assert first == f"# sfumato train DATA recipe={name}"
+            assert f"{first} ".startswith(f"# sfumato train DATA recipe={name} ")
         assert recipe_summary(name).endswith(".")
 
 

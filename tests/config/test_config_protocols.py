@@ -43,7 +43,7 @@ def test_another_recipe_keeps_the_protocol_and_no_protocol_keeps_the_recipe() ->
     [
         (
             "protocol=vok",
-            "data.protocol='vok': expected 'ade20k', 'camvid', 'cityscapes', 'coco' or 'voc'. Did you mean 'voc'?",
+            "data.protocol='vok': expected 'ade20k', 'camvid', 'cityscapes', 'coco', 'voc', 'cifar10', ",
         ),
         ("mapping=3", "data.mapping=3: expected a valid dictionary"),
         ("mapping={a: 0}", "data.mapping="),
@@ -55,10 +55,11 @@ def test_what_cannot_be(override: str, message: str) -> None:
 
 
 def test_the_other_task_has_no_use_for_them() -> None:
-    for override in ("protocol=voc", "mapping={7: 0}"):
-        assert "nothing would use it: the data has a class for each image." in told(
-            "data=digits", "task=classification", "recipe=quick", override
-        )
+    for override, why in (
+        ("protocol=voc", "data.protocol=voc: for images with masks, and the data has a class for each image."),
+        ("mapping={7: 0}", "nothing would use it: the data has a class for each image."),
+    ):
+        assert why in told("data=digits", "task=classification", "recipe=quick", override)
 
 
 def test_steps_and_epochs_the_later_wins(tmp_path: Path) -> None:

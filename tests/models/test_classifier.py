@@ -116,13 +116,14 @@ def test_values_out_of_range(wrong: dict[str, object], text: str) -> None:
 
 def test_names() -> None:
     names = model_names()
-    assert names[:2] == ["small", "wrn_28_2"]
+    assert names[:4] == ["small", "wrn_28_2", "wrn_28_8", "wrn_37_2"]
     assert {"resnet18", "vit_tiny_patch16_224", "tf_efficientnet_lite0"} <= set(names)
-    with pytest.raises(UsageError, match=r"Unknown model 'wrn_28_3'. Did you mean 'wrn_28_2'"):
+    with pytest.raises(UsageError, match=r"Unknown model 'wrn_28_3'. Did you mean 'wrn_28_8' or 'wrn_28_2'"):
         build_model("wrn_28_3", num_classes=2, image_size=32)
     with pytest.raises(UsageError, match=r"Unknown model 'resnet18s'. Did you mean 'resnet18'"):
         build_model("resnet18s", num_classes=2, image_size=32)
-    with pytest.raises(UsageError, match=r"Unknown model 'qqqq'. Known: small, wrn_28_2, and every name that timm"):
+    known = r"Known: small, wrn_28_2, wrn_28_8, wrn_37_2, and every name that timm"
+    with pytest.raises(UsageError, match=f"Unknown model 'qqqq'. {known}"):
         build_model("qqqq", num_classes=2, image_size=32)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sfumato.addons import join
-from sfumato.config.schema import DEFAULT_RECIPES
+from sfumato.config.schema import DEFAULT_RECIPES, DataSection
+from sfumato.data.pairs import PROTOCOLS
+from sfumato.data.protocols import CLASS_PROTOCOLS
 from sfumato.data.task import Task
 from sfumato.errors import UsageError, nearest
 from sfumato.methods import METHODS, Facts, build, describe
@@ -29,18 +31,26 @@ NAMES: dict[Task, tuple[Iterable[str], Callable[[str], None]]] = {  # of views, 
     "segmentation": (DENSE_PRESETS, check_segmenter_name),
 }
 _OF_MASKS = (
-    "data.masks", "data.lists", "data.format", "data.protocol", "data.classes", "data.mapping", "data.void",
-    "data.resize", "model.encoder",
+    "data.masks", "data.lists", "data.format", "data.classes", "data.mapping", "data.void", "data.resize",
+    "model.encoder",
+)  # fmt: skip
+_OF_CLASSES = (
+    "data.gamma_labeled", "data.gamma_unlabeled", "data.head_labeled", "data.head_unlabeled", "data.class_order",
+    "data.noise", "data.noise_kind", "data.noise_val", "data.download",
 )  # fmt: skip
 # keys that a task has no use for, with what to give instead
 NOT_OF: dict[Task, dict[str, str]] = {
     "classification": dict.fromkeys((*_OF_MASKS, "views.crop", "evaluate.inference"), ""),
     "segmentation": {
+        **dict.fromkeys(_OF_CLASSES, ""),
         "data.labels_per_class": "Use labels=NUMBER of masks, or fraction: a mask holds many classes.",
         "data.image_size": "Use resize=LONG_SIDE to read images smaller, crop=SIDE for what training sees at a time.",
         "model.dropout": "",
+        "train.layer_decay": "",
     },
 }
+PROTOCOL_OF: dict[Task, Iterable[str]] = {"classification": CLASS_PROTOCOLS, "segmentation": PROTOCOLS}
+OTHER_TASK: dict[Task, Task] = {"classification": "segmentation", "segmentation": "classification"}
 COUNTS = ("data.labels", "data.labels_per_class", "data.fraction")  # of labels: one of them at most
 
 
@@ -63,6 +73,16 @@ def check_method(section: dict[str, Any], addon: dict[str, Any], task: Task, pro
 
 def _options(section: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key != "name"}
+
+
+def check_frequencies(data: DataSection, problems: list[str]) -> None:
+    """Long tails and label noise check themselves; what excludes one another by itself is told elsewhere."""
+    for asked in ("long_tail", "label_noise", "request"):
+        try:
+            getattr(data, asked)
+        except UsageError as error:
+            if asked != "request" or data.gamma_labeled is not None:
+                problems.append(str(error))
 
 
 def check_names(settings: Settings, task: Task, problems: list[str]) -> None:
@@ -120,6 +140,9 @@ def check_use(settings: Settings, task: Task, train: TrainConfig, problems: list
         value, origin = settings.get(key, (None, ""))
         if is_unused and value and origin == COMMAND_LINE:
             problems.append(f"{COMMAND_LINE}: {key}={value}: nothing would use it: {why}.")
+    protocol, origin = settings.get("data.protocol", (None, ""))
+    if protocol in PROTOCOL_OF[OTHER_TASK[task]]:
+        problems.append(f"{origin}: data.protocol={protocol}: for {OTHER[task]}, and {_data_is(settings, task)}.")
     for key, instead in NOT_OF[task].items():
         value, origin = settings.get(key, (None, ""))
         if value is not None and origin == COMMAND_LINE:

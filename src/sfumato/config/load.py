@@ -10,12 +10,21 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from sfumato.config.check import COMMAND_LINE, COUNTS, Settings, check_method, check_names, check_use
+from sfumato.config.check import (
+    COMMAND_LINE,
+    COUNTS,
+    Settings,
+    check_frequencies,
+    check_method,
+    check_names,
+    check_use,
+)
 from sfumato.config.keys import Keys
 from sfumato.config.recipe import recipe_text
 from sfumato.config.schema import DEFAULT_METHOD, DEFAULT_RECIPES, Config, nested
 from sfumato.config.text import parse, write
 from sfumato.data.pairs import PROTOCOLS
+from sfumato.data.protocols import CLASS_PROTOCOLS
 from sfumato.data.task import Task, task_of
 from sfumato.errors import UsageError, nearest, nearest_quoted
 from sfumato.train_config import TrainConfig
@@ -66,7 +75,8 @@ def load(
         upper.insert(0, _from_file(path))
     below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
     named = str(recipe or next(iter(below), None) or _default_recipe(upper))
-    merged = [*([_from_recipe(named)] if named != "none" else []), *upper]
+    from_recipe, budget = _from_recipe(named, *_asked_budget(upper, named), problems)
+    merged = [*from_recipe, *upper]
     task = _task(merged)
     method = next(
         (found for layer in reversed(merged) if (found := layer.get("method", "method.name"))), DEFAULT_METHOD
@@ -74,6 +84,7 @@ def load(
     addon = _given(merged, "addon", "addon.name")
     settings = _merge(merged, str(method), None if addon is None else str(addon), problems)
     settings["recipe"] = (None if named == "none" else named, "recipe")
+    settings["budget"] = (budget, "recipe")
     config = _validated(settings, task, problems)
     if problems:
         raise SettingsError(problems)
@@ -92,7 +103,7 @@ def dump(config: Config) -> str:
 def _default_recipe(layers: Sequence[Layer]) -> str:
     """A protocol brings the settings of its papers along, and else the task decides."""
     protocol = _given(layers, "data.protocol", "protocol")
-    return str(protocol) if protocol in PROTOCOLS else DEFAULT_RECIPES[_task(layers)]
+    return str(protocol) if protocol in (*PROTOCOLS, *CLASS_PROTOCOLS) else DEFAULT_RECIPES[_task(layers)]
 
 
 def _given(layers: Sequence[Layer], *keys: str) -> Any:
@@ -136,10 +147,33 @@ def _from_file(path: Path) -> Layer:
     return layer(read_settings(path), str(path))
 
 
-def _from_recipe(name: str) -> Layer:
+def _asked_budget(layers: Sequence[Layer], recipe: str) -> tuple[str | None, str]:
+    """The budget that is asked for, and where; it goes with the recipe that its layer names, if it names one."""
+    for layer in reversed(layers):
+        if layer.get("budget") is not None and layer.values.get("recipe", recipe) == recipe:
+            return str(layer.get("budget")), layer.origin
+    return None, ""
+
+
+def _from_recipe(name: str, budget: str | None, origin: str, problems: list[str]) -> tuple[list[Layer], str | None]:
+    """The layers of a recipe, and the budget that it is taken with: the first one unless another is asked for.
+
+    A budget is a recipe that lies below, and what is different here.
+    """
+    if name == "none":
+        return [], None
     content = _parsed(recipe_text(name), f"recipe {name}")
-    for_methods = content.pop("methods", {})
-    return Layer(f"recipe {name}", dict(_flattened(content)), for_methods)
+    for_methods, budgets = content.pop("methods", {}), content.pop("budgets", {})
+    own = Layer(f"recipe {name}", dict(_flattened(content)), for_methods)
+    if budget is not None and budget not in budgets:
+        has = f"the budgets {', '.join(budgets)}" if budgets else f"no budgets; {', '.join(CLASS_PROTOCOLS)} have some"
+        problems.append(f"{origin}: budget={budget}: recipe {name} has {has}.")
+    if not budgets:
+        return [own], None
+    budget = budget if budget in budgets else next(iter(budgets))
+    different = dict(budgets[budget])
+    below, _ = _from_recipe(different.pop("recipe"), None, "", problems)
+    return [*below, own, Layer(f"recipe {name}, budget {budget}", dict(_flattened(different)))], budget
 
 
 def layer(content: Mapping[Any, Any], origin: str) -> Layer:
@@ -254,6 +288,8 @@ def _validated(settings: Settings, task: Task, problems: list[str]) -> Config | 
         config = Config.model_validate(content)
     except ValidationError as error:
         problems.extend(_told(error, settings))
+    if config is not None:
+        check_frequencies(config.data, problems)
     check_method(content["method"], content.get("addon", {}), task, problems)
     check_names(settings, task, problems)
     check_use(settings, task, content["train"], problems)

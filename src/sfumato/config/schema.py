@@ -8,7 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sfumato import addons
+from sfumato.data.label_noise import LabelNoise, NoiseKind
+from sfumato.data.long_tail import Gamma, LongTail
 from sfumato.data.pairs import ProtocolName
+from sfumato.data.protocols import ClassProtocolName
+from sfumato.data.request import LabelRequest
 from sfumato.data.task import Task
 from sfumato.methods import options
 from sfumato.train_config import TrainConfig
@@ -40,10 +44,17 @@ class DataSection(Section):
     val and test: a number of labelled images to hold out, or a share of them; ignored where the data says which.
 
     Of images with masks only: `masks`, their folder; `lists`, a folder of labeled.txt, unlabeled.txt and val.txt;
-    `format`, instead of the layout that is recognized; `protocol`, the published data set that it must be, with so many
-    images of each part; `classes`, a file of class names and colours; `void`, the value in masks that stands for no
-    class; `mapping`, {stored value: class}, 255 for void, of masks that number otherwise; `resize`, the long side or
-    [width, height] that images are read at.
+    `format`, instead of the layout that is recognized; `classes`, a file of class names and colours; `void`, the value
+    in masks that stands for no class; `mapping`, {stored value: class}, 255 for void, of masks that number otherwise;
+    `resize`, the long side or [width, height] that images are read at.
+
+    `protocol`: the published data set that it must be. Without a source it is looked for in data/NAME, and below
+    SFUMATO_DATA; `download` fetches it there if it is not.
+
+    Of images with a class each only: `gamma_labeled` and `gamma_unlabeled`, long tails (images of the largest class
+    over those of the smallest; negative: the classes the other way round; "reversed": against the labelled one), of
+    `head_labeled` and `head_unlabeled` images in the largest class, by `class_order`, names from head to tail; `noise`,
+    a share of wrong training labels, of which `noise_kind`, and `noise_val` among validation labels too.
     """
 
     task: Task | Literal["auto"] = "auto"
@@ -52,7 +63,7 @@ class DataSection(Section):
     masks: str | None = None
     lists: str | None = None
     format: Literal["voc", "cityscapes", "ade20k", "folders", "coco"] | None = None
-    protocol: ProtocolName | None = None
+    protocol: Literal[ProtocolName, ClassProtocolName] | None = None
     classes: str | None = None
     mapping: dict[int, int] | None = None
     void: Annotated[int, Field(ge=0)] = 255
@@ -67,6 +78,32 @@ class DataSection(Section):
     split_seed: int = 0
     include_labeled: bool = True
     skip_broken: bool = False
+    gamma_labeled: float | None = None
+    gamma_unlabeled: Gamma | None = None
+    head_labeled: int | None = None
+    head_unlabeled: int | None = None
+    class_order: tuple[str, ...] | None = None
+    noise: float = 0.0
+    noise_kind: NoiseKind = "symmetric"
+    noise_val: bool = False
+    download: bool = False
+
+    @property
+    def long_tail(self) -> LongTail:
+        """Raises UsageError where the numbers cannot be."""
+        return LongTail(
+            self.gamma_labeled, self.gamma_unlabeled, self.head_labeled, self.head_unlabeled, self.class_order or ()
+        )
+
+    @property
+    def label_noise(self) -> LabelNoise:
+        """Raises UsageError where the share cannot be."""
+        return LabelNoise(self.noise, self.noise_kind, self.noise_val, self.protocol)
+
+    @property
+    def request(self) -> LabelRequest:
+        """Raises UsageError for numbers of labels that exclude one another."""
+        return LabelRequest(self.labels, self.labels_per_class, self.fraction, self.long_tail)
 
 
 class MethodSection(BaseModel):
@@ -130,10 +167,14 @@ def _seeds(value: object) -> object:
 
 
 class Config(Section):
-    """A run. `seeds` trains once for each of them, in folders of their own; `seed` is then ignored."""
+    """A run. `seeds` trains once for each of them, in folders of their own; `seed` is then ignored.
+
+    budget: the network and the length of training that a protocol is taken with, such as paper, long_tail, usb, quick.
+    """
 
     name: str | None = None
     recipe: str | None = DEFAULT_RECIPE
+    budget: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     seeds: Annotated[tuple[int, ...] | None, BeforeValidator(_seeds)] = None
     baseline: bool = True
@@ -187,9 +228,9 @@ def _listed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 _MAY_CHANGE = (
-    "name", "recipe", "seeds", "baseline", "data.source", "data.labels_csv", "data.masks", "data.lists",
-    "data.classes", "data.skip_broken", "train.log_every", "train.save_every", "train.keep", "train.tensorboard",
-    "train.on_collapse", "evaluate.bins", "evaluate.batch",
+    "name", "recipe", "budget", "seeds", "baseline", "data.source", "data.labels_csv", "data.masks", "data.lists",
+    "data.classes", "data.skip_broken", "data.download", "train.log_every", "train.save_every", "train.keep",
+    "train.tensorboard", "train.on_collapse", "evaluate.bins", "evaluate.batch",
 )  # fmt: skip
 
 

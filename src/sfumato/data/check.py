@@ -44,14 +44,14 @@ class CheckReport:
         return not any(problem.severity == "error" for problem in self.problems)
 
 
-def check(source: str | Path | Table, *, labels: Path | None = None) -> CheckReport:
+def check(source: str | Path | Table, *, labels: Path | None = None, protocol: str | None = None) -> CheckReport:
     """Read a source, decode each image once, and list what is there and every problem, instead of raising the first.
 
-    source, labels: as for `load_table`, or a table. Raises UsageError for options that cannot be.
+    source, labels, protocol: as for `load_table`, or a table. Raises UsageError for options that cannot be.
     """
     name = source.source if isinstance(source, Table) else str(source)
     try:
-        listing = _listing_of(source) if isinstance(source, Table) else sources.read(source, labels)
+        listing = _listing_of(source) if isinstance(source, Table) else sources.read(source, labels, protocol)
     except DataError as error:
         return CheckReport(source=name, problems=[Problem("error", str(error))])
     looks = attempt_each(_look, list(listing.items))

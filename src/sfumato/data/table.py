@@ -65,6 +65,7 @@ def load_table(
     source: str | Path,
     *,
     labels: Path | None = None,
+    protocol: str | None = None,
     image_size: int | None = None,
     channels: int | None = None,
     skip_broken: bool = False,
@@ -72,6 +73,7 @@ def load_table(
 ) -> Table:
     """The table of a folder of class folders, a folder with a CSV (`labels`), a .parquet or .npz file or a built-in.
 
+    protocol: the name of the published data set that it must be, such as "cifar10": its split is taken.
     image_size: pixels of the square that each image is resized and cropped to; None: the size all images share if it
     is square and at most 64, otherwise 224. channels: 1 or 3; None: 1 if every image is grey, otherwise 3.
     skip_broken: leave out images that cannot be decoded (decodes all of them once to find out) instead of raising.
@@ -80,7 +82,7 @@ def load_table(
     Raises DataError naming what is wrong with the data, UsageError for options that cannot be.
     """
     return build_table(
-        sources.read(source, labels),
+        sources.read(source, labels, protocol),
         str(source),
         image_size=image_size,
         channels=channels,

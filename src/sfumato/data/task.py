@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfumato.data.pairs.sources import csv_pairs, recognizes
+from sfumato.data.protocols import CLASS_PROTOCOLS
 from sfumato.data.sources import csv_labels, parquet
 
 Task = Literal["classification", "segmentation"]
@@ -24,6 +25,8 @@ def task_of(
 
     A table of labels in the folder comes first, then everything that `data.pairs` reads; the rest is classification.
     """
+    if protocol in CLASS_PROTOCOLS:
+        return "classification"
     if any(given is not None for given in (masks, lists, format, protocol)):
         return "segmentation"
     if labels_csv is not None:

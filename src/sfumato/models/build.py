@@ -19,14 +19,25 @@ def wrn_28_2(in_channels: int = 3, *, norm_momentum: float = 0.999) -> WideResNe
     return WideResNet(in_channels, depth=28, width=2, norm_momentum=norm_momentum)
 
 
+def wrn_28_8(in_channels: int = 3, *, norm_momentum: float = 0.999) -> WideResNet:
+    return WideResNet(in_channels, depth=28, width=8, norm_momentum=norm_momentum)
+
+
+def wrn_37_2(in_channels: int = 3, *, norm_momentum: float = 0.999) -> WideResNet:
+    """The one that papers call 37-2: as 28-2 with a fourth stage and a stride in the first, for STL-10."""
+    return WideResNet(in_channels, depth=28, width=2, stages=4, first_stride=2, norm_momentum=norm_momentum)
+
+
 OWN: dict[str, tuple[Callable[..., Small | WideResNet], Callable[[int, int], nn.Linear]]] = {
     "small": (Small, nn.Linear),
     "wrn_28_2": (wrn_28_2, wide_head),
+    "wrn_28_8": (wrn_28_8, wide_head),
+    "wrn_37_2": (wrn_37_2, wide_head),
 }
 
 
 def model_names() -> list[str]:
-    """Every name `build_model` takes: the two nets of this package, then those of timm in alphabetical order."""
+    """Every name `build_model` takes: the nets of this package, then those of timm in alphabetical order."""
     return [*OWN, *timm_names()]
 
 
@@ -56,7 +67,7 @@ def build_model(
     """The net of that name with a new linear head, in float32 on the CPU.
 
     Args:
-        name: "small", "wrn_28_2", or any model of timm.
+        name: "small", "wrn_28_2", "wrn_28_8", "wrn_37_2", or any model of timm.
         num_classes: C, at least 2.
         in_channels: of the images; 1 for grey. Pretrained weights for colour are summed over colours.
         image_size: side of the square images, in pixels.
@@ -64,7 +75,7 @@ def build_model(
         frozen: train the head alone.
         dropout: share of features dropped before the head.
         weights: a file for `load_weights`, instead of `pretrained`.
-        options: for the net itself: `norm` of "small", `norm_momentum` of "wrn_28_2", any argument of the timm model.
+        options: for the net itself: `norm` of "small", `norm_momentum` of wide ones, any argument of the timm model.
 
     Raises:
         UsageError: unknown name or option, a value out of range, a size the net cannot take, weights that do not fit

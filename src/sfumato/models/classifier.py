@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from sfumato.errors import UsageError
 from sfumato.models.feature_dropout import FeatureDropout, perturbed
 from sfumato.models.groups import parameter_groups
 from sfumato.types import Output
@@ -88,9 +89,20 @@ class Classifier(nn.Module):
         return self
 
     def parameter_groups(
-        self, *, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0
+        self, *, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0, layer_decay: float = 1.0
     ) -> list[dict[str, object]]:
-        """Groups for a torch optimizer; see `models.groups`."""
+        """Groups for a torch optimizer; see `models.groups`.
+
+        layer_decay: each layer of the backbone learns at that share of the rate of the layer above. UsageError unless
+        the net is one of timm, which says what its layers are, and not frozen.
+        """
+        scales = None
+        if layer_decay != 1.0:
+            if self.frozen:
+                raise UsageError(f"layer_decay={layer_decay} is for the layers of the backbone, but it is frozen.")
+            from sfumato.models.timm_model import layer_scales  # which imports this file
+
+            scales = layer_scales(self.backbone, layer_decay)
         return parameter_groups(
             backbone=None if self.frozen else self.backbone.named_parameters(),
             head=self.head.named_parameters(),
@@ -98,4 +110,5 @@ class Classifier(nn.Module):
             lr=lr,
             weight_decay=weight_decay,
             backbone_lr_scale=backbone_lr_scale,
+            scales=scales,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -19,8 +19,12 @@ def parameter_groups(
     lr: float,
     weight_decay: float,
     backbone_lr_scale: float,
+    scales: Mapping[str, float] | None = None,
 ) -> list[dict[str, object]]:
     """Groups for a torch optimizer: backbone and head, each with and without weight decay.
+
+    scales: of the learning rate of each parameter of the backbone, such as `layer_scales`; then these go by groups of
+    one scale.
 
     Parameters with one axis (norms, biases) and those of the backbone in `undecayed` are not decayed. The learning rate
     of the backbone is `lr * backbone_lr_scale`. A frozen backbone is None and has no group; asking for a learning rate
@@ -38,7 +42,12 @@ def parameter_groups(
     parts = {"head": part_groups("head", head, lr=lr, weight_decay=weight_decay)}
     if backbone is not None:
         scaled = lr * backbone_lr_scale
-        found = part_groups("backbone", backbone, undecayed, lr=scaled, weight_decay=weight_decay)
+        layers = _by_scale(backbone, scales) if scales is not None else {"backbone": (1.0, backbone)}
+        found = [
+            group
+            for part, (scale, named) in layers.items()
+            for group in part_groups(part, named, undecayed, lr=scaled * scale, weight_decay=weight_decay)
+        ]
         parts = {"backbone": found} | parts
     for part, groups in parts.items():
         if not groups:
@@ -47,6 +56,14 @@ def parameter_groups(
                 "Build the model with frozen=true, or set requires_grad on the parameters to train."
             )
     return [group for groups in parts.values() for group in groups]
+
+
+def _by_scale(parameters: Named, scales: Mapping[str, float]) -> dict[str, tuple[float, Named]]:
+    """Part -> (scale, its parameters), the smallest scale first."""
+    found: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in parameters:
+        found.setdefault(scales[name], []).append((name, parameter))
+    return {f"backbone, layer {place}": (scale, found[scale]) for place, scale in enumerate(sorted(found))}
 
 
 def part_groups(

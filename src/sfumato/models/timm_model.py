@@ -153,6 +153,25 @@ def _undecayed(net: nn.Module) -> frozenset[str]:
     return frozenset(f"net.{name}" for name in names) if isinstance(net, Padded) else names
 
 
+def layer_scales(net: nn.Module, decay: float) -> dict[str, float]:
+    """Parameter of a timm model -> decay^(layers above it), as BEiT and USB scale learning rates.
+
+    Raises UsageError for a net that does not say what its layers are.
+    """
+    from timm.models import group_parameters
+
+    inner, prefix = (net.net, "net.") if isinstance(net, Padded) else (net, "")
+    matcher: Any = getattr(inner, "group_matcher", None)
+    if not callable(matcher):
+        raise UsageError(
+            f"layer_decay={decay} needs the layers of the net, and this one does not tell them. Use a model of timm, "
+            "or layer_decay=1."
+        )
+    layers: dict[str, int] = group_parameters(inner, matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {f"{prefix}{name}": decay ** (last - layer) for name, layer in layers.items()}
+
+
 def fit(values: tuple[float, ...], in_channels: int) -> tuple[float, ...]:
     """Values of red, green and blue for any number of channels: their mean for one, in turn for more than three."""
     if in_channels == 1:

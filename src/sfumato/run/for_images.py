@@ -19,6 +19,7 @@ def open_table(config: Config) -> Table:
     return load_table(
         data.source,
         labels=Path(data.labels_csv) if data.labels_csv else None,
+        protocol=data.protocol,
         image_size=data.image_size,
         channels=data.channels,
         skip_broken=data.skip_broken,
@@ -54,6 +55,8 @@ def draw(config: Config, table: Table) -> Splits:
         seed=config.seed,
         split_seed=data.split_seed,
         include_labeled=data.include_labeled,
+        long_tail=data.long_tail,
+        noise=data.label_noise,
     )
 
 

@@ -17,12 +17,13 @@ from sfumato.config import Config
 from sfumato.data import BUILTIN_NAMES, Splits, Table
 from sfumato.data.pairs import BUILTIN_NAMES as GENERATED
 from sfumato.data.pairs import PairTable
+from sfumato.data.protocols import CLASS_PROTOCOLS, find
 from sfumato.data.task import task_of
 from sfumato.errors import UsageError
 from sfumato.methods import Facts, Method, build, describe
 from sfumato.models import Net
 from sfumato.run import for_images, for_pairs
-from sfumato.run.ranks import is_first
+from sfumato.run.ranks import decided_by_first, is_first
 
 FAIR_BASELINE = "supervised_strong"
 AnyTable = Table | PairTable
@@ -47,6 +48,9 @@ def located(config: Config) -> Config:
     """Paths made absolute, so that the settings mean the same from any folder, and the task settled."""
     data, model = config.data, config.model
     source = data.source
+    protocol = data.protocol
+    if not source and protocol in CLASS_PROTOCOLS and protocol is not None:
+        source = decided_by_first(lambda: str(find(protocol, download=data.download)))
     if source and Path(source).exists():  # otherwise a built-in set, or a mistake to be told of as it was written
         source = str(Path(source).absolute())
     task = data.task

@@ -6,7 +6,17 @@ from pathlib import Path
 
 from sfumato.data.listing import Listing, did_you_mean
 from sfumato.data.pairs.sources import NAMES as OF_MASKS
-from sfumato.data.sources import builtin, csv_labels, folder, npz, parquet
+from sfumato.data.protocols import as_published, inner
+from sfumato.data.sources import (
+    builtin,
+    class_lists,
+    csv_labels,
+    folder,
+    npz,
+    parquet,
+    saved_dataset,
+    torchvision_files,
+)
 from sfumato.errors import DataError, UsageError
 
 EXPECTED = (
@@ -15,8 +25,17 @@ EXPECTED = (
 )
 
 
-def read(source: str | Path, labels: Path | None = None) -> Listing:
-    """The rows of `source`, whatever its kind. Raises DataError or UsageError; lesser finds are in `problems`."""
+def read(source: str | Path, labels: Path | None = None, protocol: str | None = None) -> Listing:
+    """The rows of `source`, whatever its kind. Raises DataError or UsageError; lesser finds are in `problems`.
+
+    protocol: the published data set that they must be, with its split; what differs is among the problems.
+    """
+    if protocol is None:
+        return _read(source, labels)
+    return as_published(protocol, _read(inner(protocol, Path(source)), labels), str(source))
+
+
+def _read(source: str | Path, labels: Path | None) -> Listing:
     path = Path(source)
     if labels is not None:
         if not path.is_dir():
@@ -39,6 +58,12 @@ def read(source: str | Path, labels: Path | None = None) -> Listing:
 
 
 def _read_folder(path: Path) -> Listing:
+    if torchvision_files.recognizes(path):
+        return torchvision_files.read(path)
+    if saved_dataset.recognizes(path):
+        return saved_dataset.read(path)
+    if class_lists.recognizes(path):
+        return class_lists.read(path)
     if parquet.files_of(path):
         return parquet.read_folder(path)
     for name in csv_labels.FILE_NAMES:

@@ -16,13 +16,14 @@ from sfumato.data.sources.npz import check_numbers
 from sfumato.errors import DataError, UsageError
 
 IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "labels")
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+EXTRA_NAMES = ("extra",)  # more of the training images, with their labels: SVHN
 SHARD = re.compile(r"(?P<part>[a-z]+)(-\d+-of-\d+)?\.parquet")
 
 
 def files_of(folder: Path) -> dict[Path, str]:
     """Files that are named after a part (`train.parquet`, `test-00000-of-00002.parquet`), with that part's split."""
-    parts = {**SPLIT_NAMES, **dict.fromkeys(UNLABELED_NAMES, "")}
+    parts = {**SPLIT_NAMES, **dict.fromkeys((*UNLABELED_NAMES, *EXTRA_NAMES), "")}
     matches = {path: SHARD.fullmatch(path.name) for path in sorted(folder.glob("*.parquet"))}
     return {path: parts[match["part"]] for path, match in matches.items() if match and match["part"] in parts}
 
@@ -31,10 +32,18 @@ def read_folder(folder: Path) -> Listing:
     """All parts as one table; a part's name is its split, rows of `unlabeled.parquet` have none."""
     listings = []
     for path, split in files_of(folder).items():
-        listing = read_file(path)
-        hidden = path.name.startswith(tuple(UNLABELED_NAMES))
-        listing = replace(listing, split=np.full(len(listing), split))
-        listings.append(replace(listing, labels=np.full(len(listing), -1, dtype=np.int64)) if hidden else listing)
+        listings.append(as_part(read_file(path), split, hidden=path.name.startswith(tuple(UNLABELED_NAMES))))
+    return together(listings, f"parquet files ({', '.join(path.name for path in files_of(folder))})")
+
+
+def as_part(listing: Listing, split: str, *, hidden: bool) -> Listing:
+    """All rows of one split; hidden: without their labels."""
+    listing = replace(listing, split=np.full(len(listing), split))
+    return replace(listing, labels=np.full(len(listing), -1, dtype=np.int64)) if hidden else listing
+
+
+def together(listings: list[Listing], layout: str) -> Listing:
+    """One listing of several, their classes united."""
     classes = _common_classes(listings)
     return Listing(
         items=[item for listing in listings for item in listing.items],
@@ -42,12 +51,16 @@ def read_folder(folder: Path) -> Listing:
         labels=np.concatenate([_renumber(listing, classes) for listing in listings]),
         split=np.concatenate([listing.split for listing in listings]),
         classes=classes,
-        layout=f"parquet files ({', '.join(path.name for path in files_of(folder))})",
+        layout=layout,
     )
 
 
 def read_file(path: Path) -> Listing:
-    table = _load(path)
+    return read_table(_load(path), path)
+
+
+def read_table(table: Any, path: Path) -> Listing:
+    """The rows of a pyarrow.Table that was read from `path`."""
     images, paths = _images(table, path)
     labels, classes = _labels(table, path)
     digits = len(str(max(0, len(images) - 1)))
