@@ -95,8 +95,8 @@ def test_the_student_sees_another_weak_view_and_on_maps_a_strong_one():
     weak, strong = (ViewSpec(teacher="ema", further=kind) for kind in ("weak", "strong"))
     assert views("mean_teacher", False) == weak
     assert views("mean_teacher", True) == strong
-    assert views("mean_teacher", False, view="strong") == views("cutmix_seg", False) == strong
-    assert views("mean_teacher", True, view="weak") == weak
+    assert views("mean_teacher", False, student_view="strong") == views("cutmix_seg", False) == strong
+    assert views("mean_teacher", True, student_view="weak") == weak
 
 
 def test_the_loss_teaches_the_student_and_not_the_teacher():
@@ -127,7 +127,7 @@ def test_cutmix_seg_mixes_probabilities_and_weighs_by_coverage():
     assert describe("cutmix_seg").defaults | {"coverage": None} == describe("mean_teacher").defaults | {
         "divergence": "sum_of_squares",
         "ramp": 0.0,
-        "view": "strong",
+        "student_view": "strong",
         "normalize": "all",
     }
     losses = step(method, weak, strong, valid=valid, warp=warp)

@@ -53,7 +53,7 @@ def mean_teacher(
     lambda_u: float | None = None,
     rise: Rise = "linear",
     ramp: float = 0.4,
-    view: Literal["usual", "weak", "strong"] = "usual",
+    student_view: Literal["usual", "weak", "strong"] = "usual",
     normalize: Literal["valid", "all"] = "valid",
     labeled_strong: bool = False,
 ) -> Consistency:
@@ -67,7 +67,7 @@ def mean_teacher(
             0.03: with 0.1 that is too much.
         rise: the ramp's form, "exponential" in the paper.
         ramp: share of training over which lambda_u rises; 0 for a constant one.
-        view: of the image for the student: "usual" is "weak", as in the paper, and "strong" on maps.
+        student_view: which view of an image the student sees; "usual" is "weak", as in the paper, and "strong" on maps.
         normalize: what divides the loss: valid predictions, or all, padding too.
         labeled_strong: train on strong views of the labelled images too.
 
@@ -75,9 +75,9 @@ def mean_teacher(
         UsageError: an unknown name, or a coverage that is no probability.
     """
     check_choice("mean_teacher", "divergence", divergence, get_args(Distance))
-    check_choice("mean_teacher", "view", view, ("usual", "weak", "strong"))
+    check_choice("mean_teacher", "student_view", student_view, ("usual", "weak", "strong"))
     distance, usual = DISTANCES[divergence]
-    further: Literal["weak", "strong"] = view if view != "usual" else "strong" if dense else "weak"
+    further: Literal["weak", "strong"] = student_view if student_view != "usual" else "strong" if dense else "weak"
     return Consistency(
         weigh=All() if coverage is None else Coverage(coverage),
         target=Soft(),
@@ -88,4 +88,6 @@ def mean_teacher(
     )
 
 
-cutmix_seg = partial(mean_teacher, divergence="sum_of_squares", coverage=0.97, ramp=0.0, view="strong", normalize="all")
+cutmix_seg = partial(
+    mean_teacher, divergence="sum_of_squares", coverage=0.97, ramp=0.0, student_view="strong", normalize="all"
+)
