@@ -23,6 +23,7 @@ from sfumato.rules import (
     Extra,
     LossThreshold,
     NoRefinement,
+    Prior,
     Refiner,
     Rule,
     SelfAdaptiveThreshold,
@@ -31,7 +32,8 @@ from sfumato.rules import (
 from sfumato.types import Context, Progress
 
 SAMPLES = 40
-INSTANCES: dict[type, Callable[[int], Rule]] = {
+INSTANCES: dict[type, Callable[[int], Rule | Prior]] = {
+    Prior: lambda num_classes: Prior(num_classes, source="predicted", momentum=0.9),
     Refiner: DistributionAlignment,
     Weigher: SelfAdaptiveThreshold,
     LossThreshold: lambda num_classes: LossThreshold(),
@@ -80,10 +82,10 @@ def _build(rule: type[Rule], given: dict[str, Any], num_classes: int, space: tup
         elif name == "dense":
             arguments[name] = bool(space)
         elif parameter.default is inspect.Parameter.empty and name not in ("args", "kwargs"):
-            if name in FACTS:
-                arguments[name] = FACTS[name]
-            elif hints[name] in INSTANCES:
+            if hints[name] in INSTANCES:
                 arguments[name] = INSTANCES[hints[name]](num_classes)
+            elif name in FACTS:
+                arguments[name] = FACTS[name]
             else:
                 raise AssertionError(f"{rule.__name__}({name}: {hints[name]}): tell tests/rules/factory.py how")
     # two rules in one are two different ones

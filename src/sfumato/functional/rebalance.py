@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sfumato.functional.probability import full_precision
+from sfumato.functional.refine import per_class
+from sfumato.types import Sparse, Target
+
 
 def literal_class_weights(counts: Tensor) -> Tensor:
     """median(F) / (F_c + 1e-6), the median over all C classes, of two middle values the lower (FARCLUSS, eq. 7).
@@ -27,6 +31,29 @@ def safe_class_weights(counts: Tensor, *, limits: tuple[float, float] = (0.1, 10
     total = counts.sum()
     mean = torch.where(total > 0, (weights * counts).sum() / total.clamp_min(torch.finfo(counts.dtype).tiny), 1.0)
     return weights / mean
+
+
+def effective_number_weights(counts: Tensor) -> Tensor:
+    """(1 - beta) / (1 - beta^n_c) with beta = (N - 1) / N, scaled to a mean of 1 over the classes.
+
+    Class-balanced loss (Cui et al. 2019, arXiv:1901.05555); N is the mean of the counts, which SAW (Lai et al.
+    2022) takes. A weight falls as 1 / n_c where n_c is small, and levels off where samples abound. Each class counts at
+    least 1.
+    """
+    n = counts.clamp_min(1.0)
+    # 1 - beta^n without the difference of numbers near 1; N = 1, where all classes have one sample, weighs them alike
+    raw = 1 / -torch.expm1(n * torch.log1p(-1 / n.mean().clamp_min(1 + 1e-6)))
+    return raw / raw.mean()
+
+
+def expected_weight(weights: Tensor, target: Target) -> Tensor:
+    """The weight of the target's class, of a distribution the mean weight under it, (C,) and a target -> (N, *S)."""
+    if isinstance(target, Sparse):
+        return (weights[target.labels] * target.share).sum(dim=1)
+    if target.is_floating_point():
+        p = full_precision(target)
+        return (p * per_class(weights, p)).sum(dim=1)
+    return weights[target]
 
 
 def _median_of(values: Tensor, chosen: Tensor) -> Tensor:

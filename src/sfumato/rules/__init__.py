@@ -1,10 +1,13 @@
 """Rules: hyper-parameters, a formula and its running statistic. Any rule goes with any method, on both tasks."""
 
 from sfumato.rules.base import Charge, Extra, Product, Refiner, Rule, Targeter, Weigher
+from sfumato.rules.charge import Adjusted, AdjustedAfterwards, ClassWeighted
+from sfumato.rules.equal_share import EqualShare
 from sfumato.rules.loss_threshold import LossThreshold, SoftThenHard
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
 from sfumato.rules.pixel_contrast import PixelContrast
+from sfumato.rules.prior import Debiased, Prior, Watch
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen, Then
@@ -32,19 +35,24 @@ from sfumato.rules.weigh import (
 )
 
 __all__ = [
+    "Adjusted",
+    "AdjustedAfterwards",
     "Aligned",
     "All",
     "Bell",
     "Charge",
     "ClassCurriculum",
     "ClassRebalance",
+    "ClassWeighted",
     "Constant",
     "CosineRamp",
     "Coverage",
+    "Debiased",
     "DistributionAlignment",
     "EntropyGate",
     "EntropyLimit",
     "EntropyPercentile",
+    "EqualShare",
     "Extra",
     "FeaturePerturbation",
     "FixedThreshold",
@@ -56,6 +64,7 @@ __all__ = [
     "OneSidedBell",
     "PeakThreshold",
     "PixelContrast",
+    "Prior",
     "Product",
     "PrototypeAttraction",
     "Ramp",
@@ -73,5 +82,6 @@ __all__ = [
     "Then",
     "TopK",
     "TruncatedGaussian",
+    "Watch",
     "Weigher",
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.errors import UsageError, check_choice
+from sfumato.functional.adjust import adjusted, prior_offset, tilted
 from sfumato.functional.prior_shift import class_shares
 from sfumato.functional.probability import class_counts, class_sums, probability
+from sfumato.rules.base import Refiner
 from sfumato.running.average import RunningMean
 from sfumato.running.prior import RunningPrior
 from sfumato.types import Context
@@ -91,6 +94,62 @@ class Prior(nn.Module):
         if self.fixed is not None:
             return self.fixed
         return self.average.value if self.source == "predicted" else self.estimate.value
+
+
+class Borrowed:
+    """A prior of which another rule keeps the memory: that one shows it the predictions and is saved with it."""
+
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+
+    @property
+    def value(self) -> Tensor:
+        return self._prior.value
+
+
+class Watch(Refiner):
+    """Shows predictions to a prior and leaves them as they are: the first refiner sees them before any correction.
+
+    Args:
+        prior: what learns.
+        offset: (C,) which the loss adds to the logits of labeled samples, if it does. It is added here too: plain
+            logits are then no predictions for samples as frequent as the labeled ones.
+    """
+
+    offset: Tensor | None
+
+    def __init__(self, prior: Prior, *, offset: Tensor | None = None) -> None:
+        super().__init__()
+        self.prior = prior
+        self.register_buffer("offset", offset, persistent=False)
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        if self.offset is not None and self.prior.learns:
+            p = tilted(p, self.offset)
+            context = replace(context, labeled_logits=adjusted(context.labeled_logits, self.offset))
+        self.prior.observe(p, valid, context)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return p
+
+
+class Debiased(Refiner):
+    """p / prior^tau, renormalized: softmax(z - tau log prior), DebiasPL's pseudo-label (Wang et al. 2022).
+
+    Args:
+        prior: observes the predictions before the correction.
+        tau: 0 corrects nothing, 1 takes the whole prior out.
+    """
+
+    def __init__(self, prior: Prior, *, tau: float = 0.4) -> None:
+        super().__init__()
+        self.prior, self.tau = prior, tau
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.prior.observe(p, valid, context)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return tilted(p, -prior_offset(self.prior.value, self.tau))
 
 
 def label_shares(num_classes: int, label_counts: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.probability import class_counts, class_sums, probability
 from sfumato.functional.refine import align, sharpen
 from sfumato.rules.base import Refiner
+from sfumato.rules.prior import Prior
 from sfumato.running.average import RunningMean
 from sfumato.running.window import WindowMean
 from sfumato.types import Context
@@ -67,7 +68,7 @@ class DistributionAlignment(Refiner):
         num_classes: C.
         target: "uniform"; "labeled", the class frequencies met in labelled batches (or `prior`, when given); "model",
             the moving average of the model's own predictions on labelled data (AdaMatch).
-        prior: (C,) a known target; it takes the place of the frequencies of "labeled".
+        prior: a known target (C,), or one that learns; it takes the place of the frequencies of "labeled".
         power: exponent of the prior, renormalised (CReST+'s progressive alignment); 1 leaves it.
         momentum: of the moving averages.
         init: how the averages start, see `RunningMean`. "debiased" (default) counts every batch seen alike; the peers
@@ -83,14 +84,12 @@ class DistributionAlignment(Refiner):
         UsageError: an unknown target or init, or a `prior` with a target that would not read it.
     """
 
-    prior: Tensor | None
-
     def __init__(
         self,
         num_classes: int,
         *,
         target: Literal["uniform", "labeled", "model"] = "uniform",
-        prior: Tensor | None = None,
+        prior: Tensor | Prior | None = None,
         power: float = 1.0,
         momentum: float = 0.999,
         init: Literal["debiased", "peer"] = "debiased",
@@ -121,10 +120,16 @@ class DistributionAlignment(Refiner):
         elif target == "labeled" and prior is None:
             # momentum 1 - 1/k would be the plain mean; a slow debiased average is the same to three digits.
             self.labeled = RunningMean(uniform, momentum=0.999, init="debiased")
-        self.register_buffer("prior", prior.float() / prior.sum() if prior is not None else None)
+        self.prior: Tensor | Prior | None
+        if isinstance(prior, Tensor):
+            self.register_buffer("prior", prior.float() / prior.sum())
+        else:
+            self.prior = prior
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         self.model.observe(class_sums(p, valid), valid.sum())
+        if isinstance(self.prior, Prior):
+            self.prior.observe(p, valid, context)
         if self.labeled is None:
             return
         if self.target == "model":
@@ -138,7 +143,7 @@ class DistributionAlignment(Refiner):
     def goal(self) -> Tensor:
         """The target prior, (C,)."""
         if self.prior is not None:
-            goal = self.prior
+            goal = self.prior.value if isinstance(self.prior, Prior) else self.prior
         elif self.labeled is not None:
             goal = self.labeled.value
         else:

@@ -1,0 +1,86 @@
+"""Charges with a class prior in them: logits adjusted by it, errors weighed by it."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+from torch import Tensor, nn
+
+from sfumato.functional.adjust import adjusted, prior_offset
+from sfumato.functional.divergence import Divergence
+from sfumato.functional.rebalance import effective_number_weights, expected_weight
+from sfumato.rules.base import Charge, shifted
+from sfumato.rules.prior import Borrowed, Prior
+from sfumato.types import Context, Target
+
+
+class Around(Charge, ABC):
+    """A charge that makes something of another one, `base`, which still observes if it is one with memory."""
+
+    def __init__(self, base: Divergence) -> None:
+        super().__init__()
+        self.base = base
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        if isinstance(self.base, Charge):
+            self.base.observe(p, valid, context)
+
+
+class Adjusted(Around):
+    """base(z + tau log prior, target): logit adjustment while training (Menon et al. 2021, eq. 10).
+
+    What the loss wants is met once the prior and the logits together predict the target. The logits alone are then as
+    if all classes were equally frequent: rare ones come out higher than without, and those of the network are used.
+
+    Args:
+        base: the charge, (logits, target) -> (N, *S).
+        prior: of the samples that are charged.
+        tau: 1 is the formula that Bayes' rule gives.
+    """
+
+    def __init__(self, base: Divergence, prior: Prior | Borrowed, *, tau: float = 1.0) -> None:
+        super().__init__(base)
+        self.prior, self.tau = prior, tau
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        return self.base(adjusted(logits, prior_offset(self.prior.value, self.tau)), target)
+
+
+class AdjustedAfterwards(Around):
+    """The charge as it is; the network evaluated and kept gives z - tau log prior (Menon et al. 2021, eq. 9)."""
+
+    def __init__(self, base: Divergence, prior: Prior | Borrowed, *, tau: float = 1.0) -> None:
+        super().__init__(base)
+        self.prior, self.tau = prior, tau
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        return self.base(logits, target)
+
+    def deployed(self, net: nn.Module) -> nn.Module:
+        return shifted(net, -prior_offset(self.prior.value, self.tau))
+
+
+class ClassWeighted(Around):
+    """base(z, target) times the weight of the target's class, for a distribution the mean weight under it.
+
+    Weights by effective numbers, `functional.rebalance.effective_number_weights`, 1 in the mean over the classes. The
+    charge stays unreduced and the target as it is, so that thresholds, bells and soft targets mean what they did.
+
+    Args:
+        base: the charge, (logits, target) -> (N, *S).
+        prior: shares of the classes among the samples that are charged.
+        total: how many samples these are; a share of less than one of them counts as one.
+    """
+
+    def __init__(self, base: Divergence, prior: Prior | Borrowed, total: int) -> None:
+        super().__init__(base)
+        self.prior, self.total = prior, total
+
+    @property
+    def weights(self) -> Tensor:
+        """Of each class, (C,)."""
+        return effective_number_weights(self.prior.value * self.total)
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        charge = self.base(logits, target)
+        return charge * expected_weight(self.weights, target).to(charge.dtype)
