@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from sfumato.forward import Layout, Nets
 from sfumato.methods import METHODS, Entry, Facts, Method, build
+from sfumato.rules import Rule
 from sfumato.teacher import Ema
-from sfumato.types import Batch, Losses, Progress, Sparse
+from sfumato.types import Batch, Losses, Output, Progress, Sparse
 from tests.methods.problems import LABELED, SAMPLES, Echo, Task, logits_batch
 
 CLASSES = 5
@@ -57,9 +58,29 @@ def registered(name: str, task: Task) -> Case:
     return Case(name, lambda facts, options: build(name, facts, options), task, METHODS[name].build)
 
 
+def learns_from_held_out(method: Method) -> bool:
+    rules = [module for module in method.modules() if isinstance(module, Rule)]
+    return type(method).calibrate is not Method.calibrate or any(
+        type(rule).calibrate is not Rule.calibrate for rule in rules
+    )
+
+
 def nets_of(student: nn.Module | None = None, *, layout: Layout = "split") -> Nets:
     student = student or Echo()
     return Nets(student, Ema(student, momentum=0.5), layout)
+
+
+def makes_images(case: Case) -> bool:
+    """Whether a step sends images of its own making through the student."""
+    method, sent = case.method(), []
+
+    class Watched(Nets):
+        def further(self, x: Tensor, *, statistics: bool = True) -> Output:
+            sent.append(len(x))
+            return super().further(x, statistics=statistics)
+
+    steps(method, case.batches(3, method), Watched(Echo(), Ema(Echo(), momentum=0.5)))
+    return bool(sent)
 
 
 def steps(method: Method, batches: list[Batch], nets: Nets | None = None, *, start: int = 0) -> list[Losses]:

@@ -9,12 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sfumato.methods import Method
 from sfumato.types import HeldOut
 from tests.methods.cases import (
     CLASSES,
     Case,
     assert_same,
+    learns_from_held_out,
+    makes_images,
     nets_of,
     pseudo_of,
     state,
@@ -85,8 +86,10 @@ def what_a_method_attaches_is_its_own(case: Case) -> None:
 def half_precision_changes_no_decision(case: Case) -> None:
     """Statistics and decisions are made in float32 from whatever logits the network gives.
 
-    Modules of the method's own are networks too: what they add to the loss is of half precision.
+    Modules of the method's own are networks too, and images of its own making go through one: what they add to the loss
+    is of half precision.
     """
+    networks = [*case.method().parameters()] or makes_images(case)
     for dtype in (torch.float16, torch.bfloat16):
         half, full = case.method(beside=Echo(dtype)), case.method()
         kinds = {key: value.dtype for key, value in state(half).items()}
@@ -98,7 +101,7 @@ def half_precision_changes_no_decision(case: Case) -> None:
         assert_same(state(half), state(full), 1e-6)
         for a, b in zip(got, want, strict=True):
             assert_same(pseudo_of(a), pseudo_of(b), 1e-6)
-            assert_same(values(a), values(b), 2e-2 if [*half.parameters()] else 1e-4)
+            assert_same(values(a), values(b), 2e-2 if networks else 1e-4)
 
 
 def double_precision_reaches_everything(case: Case) -> None:
@@ -117,7 +120,7 @@ def evaluating_changes_nothing(case: Case) -> None:
     before, weights, dice = state(method), state(nets.evaluation), torch.get_rng_state()
     with torch.no_grad():
         out = nets.evaluation(batches[0].labeled.x)
-    if type(method).calibrate is Method.calibrate:
+    if not learns_from_held_out(method):
         method.calibrate(HeldOut(out.logits, batches[0].labeled.y, batches[0].labeled.valid))
     assert_same(state(method), before)
     steps(method, batches[1:], nets)
@@ -128,6 +131,12 @@ def evaluating_changes_nothing(case: Case) -> None:
 def without_unlabeled_images_only_labels_count(case: Case) -> None:
     method = case.method()
     batches = case.batches(2, method)
+    if not method.views.weak:  # nor with them
+        other = case.method()
+        with_them, without = steps(method, batches), steps(other, [replace(batch, unlabeled=None) for batch in batches])
+        assert_same(values(without[-1]), values(with_them[-1]))
+        assert_same(state(other), state(method))
+        return
     steps(method, batches[:1])
     before = state(method)
     (warm,) = steps(method, [replace(batches[1], unlabeled=None)])

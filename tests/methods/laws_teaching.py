@@ -52,7 +52,8 @@ def the_unlabeled_term_teaches_through_the_right_view(case: Case) -> None:
         losses = method.loss(nets_of(layout=layout), batch, Progress(STEPS // 2, STEPS))
         if not method.views.weak:
             assert losses.unsupervised.item() == 0
-            assert not losses.extras
+            (unused,) = torch.autograd.grad(losses.total, [batch.unlabeled.weak], allow_unused=True)
+            assert unused is None, "labels only, and gradient flows to unlabeled images"
             continue
         views = {"weak": batch.unlabeled.weak, **{f"strong {k}": x for k, x in enumerate(batch.unlabeled.strong)}}
         grads = torch.autograd.grad(_unlabeled_part(losses), list(views.values()), allow_unused=True)

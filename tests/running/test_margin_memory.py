@@ -74,7 +74,7 @@ def test_a_step_touches_the_rows_of_its_batch_only():
 
 
 def test_a_table_in_a_file_is_the_same_table():
-    plain, mapped = MarginMemory(N, C), MarginMemory(N, C, storage="mapped")
+    plain, mapped = MarginMemory(N, C), MarginMemory(N, C, memory="mapped")
     assert mapped.mapped
     assert "average" not in dict(mapped.named_buffers())
     for part in stream(10):
@@ -86,7 +86,7 @@ def test_a_table_in_a_file_is_the_same_table():
     file = io.BytesIO()
     torch.save(mapped.state_dict(), file)
     file.seek(0)
-    resumed = MarginMemory(N, C, storage="mapped")
+    resumed = MarginMemory(N, C, memory="mapped")
     place = resumed.average.data_ptr()
     resumed.load_state_dict(torch.load(file, weights_only=True))
     assert resumed.average.data_ptr() == place, "the table is the one in memory, not the file"
@@ -97,7 +97,7 @@ def test_a_table_in_a_file_is_the_same_table():
 
 
 def test_a_table_in_a_file_stays_where_it_is():
-    memory = MarginMemory(N, C, storage="mapped")
+    memory = MarginMemory(N, C, memory="mapped")
     place = memory.average.data_ptr()
     memory.double().to("cpu")
     assert (memory.average.dtype, memory.average.data_ptr()) == (torch.float32, place)
@@ -114,30 +114,30 @@ def test_a_large_table_goes_to_a_file_and_says_so(monkeypatch):
         memory = MarginMemory(100_000, 10)
     assert memory.mapped
     assert not MarginMemory(100_000, 1).mapped
-    assert not MarginMemory(100_000, 10, storage="ram").mapped
+    assert not MarginMemory(100_000, 10, memory="ram").mapped
 
 
 def test_a_table_larger_than_the_memory_says_its_size_and_offers_a_file(monkeypatch):
     monkeypatch.setattr(margin_memory, "_memory", lambda: 2**30)
     text = (
         "The margins of 1,281,167 samples and 1,000 classes take 4.8 GiB, and this machine has 1.0 GiB of memory. Use "
-        "storage='mapped', which keeps them in a file."
+        "memory='mapped', which keeps them in a file."
     )
     with pytest.raises(UsageError, match=re.escape(text)):
-        MarginMemory(1_281_167, 1000, storage="ram")
-    assert MarginMemory(1_281_167, 1000, storage="mapped").average.shape == (1_281_168, 1000)
+        MarginMemory(1_281_167, 1000, memory="ram")
+    assert MarginMemory(1_281_167, 1000, memory="mapped").average.shape == (1_281_168, 1000)
 
 
 def test_a_file_larger_than_the_disk_says_where_else():
     with pytest.raises(UsageError, match=r"take [\d,.]+ GiB in a file, and .* has .* free. Set TMPDIR to a folder"):
-        MarginMemory(10**12, 1000, storage="mapped")
+        MarginMemory(10**12, 1000, memory="mapped")
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
         ({"decay": "eq4"}, "MarginMemory(decay='eq4'): expected one of mean, eq5, ema. Did you mean 'eq5'?"),
-        ({"storage": "disk"}, "MarginMemory(storage='disk'): expected one of auto, ram, mapped."),
+        ({"memory": "disk"}, "MarginMemory(memory='disk'): expected one of auto, ram, mapped."),
         ({"delta": 1.5}, "MarginMemory(delta=1.5): expected above 0 and at most 1, such as 0.997."),
         ({"momentum": 1.0}, "momentum=1.0: expected at least 0 and below 1"),
     ],

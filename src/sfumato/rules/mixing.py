@@ -28,7 +28,7 @@ from sfumato.functional.mix import (
     picked,
     pool_size,
 )
-from sfumato.functional.probability import most_probable
+from sfumato.functional.probability import full_precision, most_probable
 from sfumato.functional.reduce import mean
 from sfumato.rules.base import Extra, features_of
 from sfumato.running.margin_memory import Decay, MarginMemory, Storage
@@ -48,6 +48,7 @@ class Pool:
     valid: Tensor  # (n,)
     weight: Tensor  # (n,) that the method gives the pseudo-label; 1 for a label
     index: Tensor  # (n,) places in the set
+    uniform: Tensor  # (n,) numbers in [0, 1), by which they are ordered where nothing else does
     out: Output
 
 
@@ -112,7 +113,7 @@ class Mixup(Extra):
         b, blend = batch.labeled, self.blend
         draw = b.draw(self.name, 3)
         with torch.no_grad():
-            pool = _pool(views, batch, pseudo)
+            pool = _pool(views, batch, pseudo, self.name)
             partners = self.partners(views, b, pool, draw[:, 0])
             share = self._share(draw[:, 1], draw[:, 2], partners.hard).to(b.x.dtype)
             x = mixed(b.x, rows_of_all(pool.x, partners.place), share)
@@ -147,7 +148,7 @@ class RandomMixup(Mixup):
 
     def partners(self, views: Views, labeled: Labeled, pool: Pool, uniform: Tensor) -> Partners:
         valid = gather_batch(pool.valid) > 0
-        order = valid.logical_not().long().argsort(stable=True).expand(len(uniform), -1)
+        order = gather_batch(pool.uniform).masked_fill(~valid, torch.inf).argsort().expand(len(uniform), -1)
         size = valid.sum().expand(len(uniform))
         return Partners(picked(order, size, uniform), size > 0, torch.zeros_like(uniform, dtype=torch.bool))
 
@@ -162,9 +163,9 @@ class GuidedMixup(Mixup):
     Args:
         num_classes, num_labeled: C, and the size of the labeled set.
         num_unlabeled: the size of the unlabeled set; 0 for a method of labels only, whose partners are labeled.
-        apm_decay, delta, momentum, storage: of the memory of the APM, see `running.margin_memory`.
+        apm_decay, delta, momentum, memory: of the memory of the APM, see `running.margin_memory`.
         apm_in_warmup: the APM learns from the first step on; the released code begins after the warm-up.
-        similarity: the cosine of the features that the head sees, of the pixels (released), or none: all are alike.
+        similarity: the cosine of the features that the head sees, of the pixels (released), or none: any will do.
         percent: k, in percent of the images that there are to choose from.
         count: k itself (released: 15).
 
@@ -184,7 +185,7 @@ class GuidedMixup(Mixup):
         apm_decay: Decay = "mean",
         delta: float = 0.997,
         momentum: float = 0.99,
-        storage: Storage = "auto",
+        memory: Storage = "auto",
         apm_in_warmup: bool = True,
         similarity: Similarity = "feature",
         percent: float = 5.0,
@@ -200,7 +201,7 @@ class GuidedMixup(Mixup):
         self.apm: MarginMemory | None = None
         if num_unlabeled:
             self.apm = MarginMemory(
-                num_unlabeled, num_classes, decay=apm_decay, delta=delta, momentum=momentum, storage=storage
+                num_unlabeled, num_classes, decay=apm_decay, delta=delta, momentum=momentum, memory=memory
             )
         self.apm_in_warmup, self.similarity = apm_in_warmup, similarity
         self.percent, self.count = 100.0 if similarity == "none" else percent, count
@@ -234,8 +235,8 @@ class GuidedMixup(Mixup):
         elif self.similarity == "pixel":
             a, b = labeled.x, pool.x
         else:
-            return labeled.valid.new_zeros(len(labeled.y), len(pool.y) * world_size())
-        return cosine(a.detach(), gather_batch(b))
+            return gather_batch(pool.uniform).expand(len(labeled.y), -1)
+        return cosine(a.detach(), gather_batch(full_precision(b)))
 
 
 def _labels(b: Labeled) -> Tensor:
@@ -243,11 +244,13 @@ def _labels(b: Labeled) -> Tensor:
     return b.y.masked_fill(b.valid == 0, 0)
 
 
-def _pool(views: Views, batch: Batch, pseudo: Pseudo | None) -> Pool:
+def _pool(views: Views, batch: Batch, pseudo: Pseudo | None, name: str) -> Pool:
     b, u = batch.labeled, batch.unlabeled
     if pseudo is None or u is None or views.weak is None:
-        return Pool(b.x, _labels(b), b.valid, torch.ones_like(b.valid), b.index, views.labeled)
-    return Pool(u.weak, most_probable(pseudo.target), u.valid, pseudo.weight, u.index, views.weak)
+        uniform = b.draw(f"{name} order", 1)[:, 0]
+        return Pool(b.x, _labels(b), b.valid, torch.ones_like(b.valid), b.index, uniform, views.labeled)
+    uniform = u.draw(f"{name} order", 1)[:, 0]
+    return Pool(u.weak, most_probable(pseudo.target), u.valid, pseudo.weight, u.index, uniform, views.weak)
 
 
 def _hard(score: Tensor, valid: Tensor) -> Tensor:

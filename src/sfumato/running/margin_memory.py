@@ -47,7 +47,7 @@ class MarginMemory(nn.Module):
         num_samples: N, the size of the set.
         num_classes: C numbers for each sample; None for one.
         decay, delta, momentum: see above.
-        storage: "ram" keeps the table on the device of the module, "mapped" in a file that the system pages in and out,
+        memory: "ram" keeps the table on the device of the module, "mapped" in a file that the system pages in and out,
             "auto" the latter above 2 GiB, and says so. The file has no name and goes with the process: what is kept is
             in `state_dict`, as always. It lies in the folder for temporary files, which TMPDIR sets; a step waits for
             the device then.
@@ -70,11 +70,11 @@ class MarginMemory(nn.Module):
         decay: Decay = "mean",
         delta: float = 0.997,
         momentum: float = 0.99,
-        storage: Storage = "auto",
+        memory: Storage = "auto",
     ) -> None:
         super().__init__()
         check_choice("MarginMemory", "decay", decay, get_args(Decay))
-        check_choice("MarginMemory", "storage", storage, get_args(Storage))
+        check_choice("MarginMemory", "memory", memory, get_args(Storage))
         if num_samples < 1:
             raise UsageError(
                 f"MarginMemory(num_samples={num_samples}): expected the size of the set, for it keeps a row for each."
@@ -84,7 +84,7 @@ class MarginMemory(nn.Module):
         self.num_samples, self.decay, self.delta = num_samples, decay, delta
         self.momentum = checked_momentum(momentum)
         shape = (num_samples + 1,) if num_classes is None else (num_samples + 1, num_classes)
-        self.mapped = _mapped(shape, storage)
+        self.mapped = _mapped(shape, memory)
         if self.mapped:
             self.average = _in_a_file(shape)  # no buffer: it stays on the CPU wherever the module goes
         else:
@@ -163,18 +163,18 @@ def _by_sample(index: Tensor, margin: Tensor, bin_slot: int) -> tuple[Tensor, Te
 # Where the table lies
 
 
-def _mapped(shape: tuple[int, ...], storage: Storage) -> bool:
+def _mapped(shape: tuple[int, ...], memory: Storage) -> bool:
     """Whether to map the table; UsageError where it is to be in memory and cannot, or does not fit on the disk."""
     size = 4 * torch.Size(shape).numel()
     words = f"The margins of {shape[0] - 1:,} samples" + (f" and {shape[1]:,} classes" if len(shape) > 1 else "")
-    if storage == "ram":
-        if size > (memory := _memory()):
+    if memory == "ram":
+        if size > (there := _memory()):
             raise UsageError(
-                f"{words} take {_readable(size)}, and this machine has {_readable(memory)} of memory. Use "
-                "storage='mapped', which keeps them in a file."
+                f"{words} take {_readable(size)}, and this machine has {_readable(there)} of memory. Use "
+                "memory='mapped', which keeps them in a file."
             )
         return False
-    if storage == "auto" and size <= MAPPED_ABOVE:
+    if memory == "auto" and size <= MAPPED_ABOVE:
         return False
     folder = Path(tempfile.gettempdir())
     if size > (free := shutil.disk_usage(folder).free):
@@ -182,10 +182,10 @@ def _mapped(shape: tuple[int, ...], storage: Storage) -> bool:
             f"{words} take {_readable(size)} in a file, and {folder} has {_readable(free)} free. Set TMPDIR to a "
             "folder on a larger disk, or train on fewer samples."
         )
-    if storage == "auto":
+    if memory == "auto":
         warnings.warn(
             f"{words} take {_readable(size)}: they are kept in a file in {folder}, which a step has to wait for. With "
-            "memory enough, storage='ram' is faster.",
+            "memory enough, memory='ram' is faster.",
             stacklevel=4,
         )
     return True
