@@ -12,6 +12,7 @@ from sfumato.methods.adamatch import adamatch
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.building import Facts, checked, options_of
+from sfumato.methods.comatch import comatch
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.corrmatch import corrmatch
 from sfumato.methods.cps import cps
@@ -57,6 +58,7 @@ class Entry:
 METHODS: Mapping[str, Entry] = {
     "adamatch": Entry(adamatch, "Berthelot et al. 2021, AdaMatch", "section 3"),
     "augseg": Entry(augseg, "Zhao et al. 2023, AugSeg", "as released"),
+    "comatch": Entry(comatch, "Li et al. 2021, CoMatch", "section 3", classes_only=True),
     "corrmatch": Entry(corrmatch, "Sun et al. 2023, CorrMatch", "section 3, as released", dense_only=True),
     "cps": Entry(cps, "Chen et al. 2021, CPS", "section 3, with CutMix"),
     "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
