@@ -3,7 +3,13 @@ import statistics
 import pytest
 import torch
 
-from sfumato.functional.rebalance import literal_class_weights, safe_class_weights
+from sfumato.functional.rebalance import (
+    effective_number_weights,
+    expected_weight,
+    literal_class_weights,
+    safe_class_weights,
+)
+from sfumato.types import Sparse
 
 
 def counts_of(*numbers):
@@ -49,3 +55,48 @@ def test_the_mean_weight_of_what_was_counted_is_one():
 def test_nothing_counted_weighs_all_alike():
     assert safe_class_weights(torch.zeros(4)).tolist() == [1.0] * 4
     assert literal_class_weights(torch.zeros(4)).tolist() == [0.0] * 4
+
+
+def effective_by_a_loop(counts):
+    counts = [max(1.0, c) for c in counts]
+    size = sum(counts) / len(counts)
+    beta = (size - 1) / size
+    raw = [(1 - beta) / (1 - beta**c) for c in counts]
+    return [len(raw) * w / sum(raw) for w in raw]
+
+
+@pytest.mark.parametrize("counts", [(1500, 899, 539, 323, 193, 116, 69, 41, 25, 15), (3, 1), (40, 0, 7)])
+def test_effective_numbers_against_a_loop(counts):
+    assert effective_number_weights(counts_of(*counts)).tolist() == pytest.approx(effective_by_a_loop(counts), rel=1e-6)
+
+
+def test_effective_numbers_of_a_long_tail():
+    weights = effective_number_weights(counts_of(1500, 899, 539, 323, 193, 116, 69, 41, 25, 15))
+    assert float(weights[0]) == pytest.approx(0.15, abs=0.005)
+    assert float(weights[-1]) == pytest.approx(3.74, abs=0.01)
+    assert float(weights.mean()) == pytest.approx(1)
+
+
+def test_effective_numbers_need_no_more_than_float32_for_pixels():
+    counts = counts_of(3e8, 5e7, 4e4, 0)
+    torch.testing.assert_close(effective_number_weights(counts.float()).double(), effective_number_weights(counts))
+    assert effective_number_weights(counts_of(1, 1, 1)).tolist() == pytest.approx([1, 1, 1])
+    assert effective_number_weights(torch.zeros(3)).tolist() == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize("space", [(), (2, 3)])
+def test_the_weight_of_a_target_in_every_form(space):
+    draw = torch.Generator().manual_seed(0)
+    weights = torch.tensor([0.1, 1.0, 3.0])
+    labels = torch.randint(3, (4, *space), generator=draw)
+    hot = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
+    few = Sparse(labels.unsqueeze(1), torch.ones(4, 1, *space))
+    for target in (labels, hot, few):
+        torch.testing.assert_close(expected_weight(weights, target), weights[labels])
+
+
+def test_a_soft_target_has_the_mean_weight_and_not_that_of_its_first_class():
+    weights, p = torch.tensor([0.1, 1.0, 3.0]), torch.tensor([[0.5, 0.1, 0.4]])
+    assert expected_weight(weights, p).item() == pytest.approx(0.05 + 0.1 + 1.2)
+    few = Sparse(torch.tensor([[0, 2]]), torch.tensor([[0.6, 0.4]]))
+    assert expected_weight(weights, few).item() == pytest.approx(0.06 + 1.2)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sfumato.errors import UsageError
+from sfumato.functional.adjust import prior_offset
+from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.prior_shift import estimate_prior
-from sfumato.rules.prior import Prior
+from sfumato.rules.charge import Adjusted
+from sfumato.rules.prior import Borrowed, Debiased, Prior, Watch
 from sfumato.types import Context, Progress
 from tests.functional.test_prior_shift import CLASSES, SHIFTS, distance, long_tail, world
+from tests.given import context, learn
 
 COUNTS = tuple((1500 * long_tail(100) / long_tail(100)[0]).round().int().tolist())
 
 
-def shown(prior: Prior, predictions, unlabeled: torch.Tensor, *, steps: int = 600, space=()) -> Prior:
+def shown(prior: Prior, predictions, unlabeled: torch.Tensor, *, steps: int = 600) -> Prior:
     for k in range(steps):
         p, labeled = predictions(24, unlabeled).float(), predictions(8, long_tail(100)).float()
         context = Context(Progress(k, steps), torch.arange(24), labeled.log(), torch.zeros(8).long(), torch.ones(8))
@@ -95,3 +102,40 @@ def test_wrong_settings_say_what_is_expected(message):
     with pytest.raises(UsageError) as error:
         WRONG[message]()
     assert str(error.value).startswith(message)
+
+
+def test_a_prior_that_another_rule_keeps_is_saved_once_and_is_the_same():
+    prior = Prior(3, source="predicted", momentum=0.0)
+    charge = Adjusted(cross_entropy, Borrowed(prior))
+    assert not charge.state_dict()
+    p = torch.tensor([[0.7, 0.2, 0.1]])
+    learn(Watch(prior), p)
+    torch.testing.assert_close(charge.prior.value, p[0])
+    both = copy.deepcopy(torch.nn.ModuleList([Watch(prior), charge]))
+    learn(both[0], p.flip(1))
+    torch.testing.assert_close(both[1].prior.value, p[0].flip(0))  # the copy has a prior of its own
+    torch.testing.assert_close(charge.prior.value, p[0])
+
+
+def test_watching_changes_nothing_and_takes_what_the_loss_adds_into_account():
+    """With adjusted logits the network's own are balanced, and say nothing of how frequent the labels are."""
+    balanced = world(1.5, learned=SHIFTS["even"])
+    plain, told = (Prior(CLASSES, COUNTS, "estimated") for _ in range(2))
+    watches = Watch(plain), Watch(told, offset=prior_offset(long_tail(100).float()))
+    for k in range(600):
+        p, labeled = balanced(24, long_tail(100)).float(), balanced(8, long_tail(100)).float()
+        for watch in watches:
+            watch.observe(p, torch.ones(24), replace(context(p, labeled=labeled.log()), progress=Progress(k, 600)))
+            assert watch(p) is p
+    assert distance(told.value, long_tail(100)) < 0.06
+    assert distance(plain.value, long_tail(100)) > 0.2
+
+
+def test_debiased_by_hand():
+    """The prior is the average of what came in, of this batch too, not of what goes out."""
+    p = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]])
+    rule = Debiased(Prior(3, source="predicted", momentum=0.0), tau=0.5)
+    got = learn(rule, p)
+    want = p / p.mean(dim=0).sqrt()
+    torch.testing.assert_close(got, want / want.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(learn(Debiased(Prior(3, (1, 1, 1)), tau=1.0), p), p)

@@ -30,7 +30,8 @@ def equal_share_thresholds(mass: Tensor, edges: Tensor, head: Tensor, threshold:
     reaching = mass.flip(1).cumsum(1).flip(1)  # the lower edge of each bin
     count = reaching[:, 0]
     place = (edges[:-1] < threshold - 1e-6).sum()
-    rho = reaching[head, place] / count[head].clamp_min(torch.finfo(mass.dtype).tiny)
+    of_head = reaching.index_select(0, head.reshape(1))[0]  # plain indexing would wait for the device
+    rho = of_head.index_select(0, place.reshape(1)) / of_head[:1].clamp_min(torch.finfo(mass.dtype).tiny)
     # Sums in another order differ in the last digits, and rho n_c is often a sum of whole bins.
     enough = reaching >= (rho * count).unsqueeze(1) * (1 - 1e-5)
     found = edges[enough.sum(dim=1) - 1]

@@ -56,7 +56,8 @@ class EqualShare(Weigher):
         """One for each class, (C,)."""
         head = self.prior.value.argmax()
         found = equal_share_thresholds(self.seen.mass, self.seen.edges, head, self.threshold)
-        return torch.where(self.seen.mass[head].sum() < _SUPPORT, self.threshold, found)
+        support = self.seen.mass.index_select(0, head.reshape(1)).sum()
+        return torch.where(support < _SUPPORT, self.threshold, found)
 
     def forward(self, p: Tensor) -> Tensor:
         return above(p, self.thresholds)
