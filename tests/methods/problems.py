@@ -47,7 +47,7 @@ TASKS = (CLASSIFICATION, SEGMENTATION)
 
 class Echo(nn.Module):
     """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts. So are its
-    features, dropped all of an image together or none.
+    features, dropped all of an image together or none. Under autocast its outputs are of `dtype`.
     """
 
     tap_channels = (1,)
@@ -64,7 +64,8 @@ class Echo(nn.Module):
             (mask,) = perturb.masks
             (x,) = perturbed((x,), (0,), replace(perturb, masks=(mask.expand(-1, x.shape[1]),)))
         logits = x * self.gain
-        logits = logits if self.dtype is None else logits.to(self.dtype)
+        if self.dtype is not None and torch.is_autocast_enabled("cpu"):
+            logits = logits.to(self.dtype)
         return Output(logits, logits)
 
 

@@ -34,6 +34,7 @@ from sfumato.methods.uda import uda
 from sfumato.methods.uncertainty_weighted import uncertainty_weighted, uncertainty_weighted_flat
 from sfumato.methods.unimatch import unimatch
 from sfumato.methods.unimatch_v2 import unimatch_v2
+from sfumato.methods.vat import vat
 from sfumato.types import ViewSpec
 
 __all__ = ["METHODS", "Consistency", "Entry", "Facts", "Method", "build", "describe", "options"]
@@ -84,6 +85,7 @@ METHODS: Mapping[str, Entry] = {
     "uncertainty_weighted_flat": Entry(uncertainty_weighted_flat, "Uncertainty-weighted SSL, w = 1", "eq. 1-6, 8"),
     "unimatch": Entry(unimatch, "Yang et al. 2023, UniMatch", "section 3, as released"),
     "unimatch_v2": Entry(unimatch_v2, "Yang et al. 2025, UniMatch V2", "section 3, as released"),
+    "vat": Entry(vat, "Miyato et al. 2018, VAT", "eq. 5-12, with the entropy of section 3.6"),
 }
 
 
