@@ -27,6 +27,7 @@ from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
 from sfumato.methods.pi_model import pi_model
 from sfumato.methods.pseudo_label import pseudo_label
 from sfumato.methods.self_training import st, st_pp
+from sfumato.methods.simmatch import simmatch
 from sfumato.methods.softmatch import softmatch
 from sfumato.methods.supervised import supervised, supervised_strong
 from sfumato.methods.u2pl import u2pl
@@ -74,6 +75,7 @@ METHODS: Mapping[str, Entry] = {
     "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
     "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
+    "simmatch": Entry(simmatch, "Zheng et al. 2022, SimMatch", "section 3", classes_only=True),
     "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
     "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1"),
     "st_pp": Entry(st_pp, "Yang et al. 2022, ST++", "algorithm 2"),
