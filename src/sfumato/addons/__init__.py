@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
+from sfumato.addons.adsh import adsh
+from sfumato.addons.debiaspl import debiaspl
+from sfumato.addons.distribution_alignment import distribution_alignment
+from sfumato.addons.logit_adjustment import logit_adjustment
+from sfumato.addons.saw import saw
 from sfumato.errors import UsageError, nearest
 from sfumato.methods import METHODS, Facts, Method, build
 from sfumato.methods.base import Slot
@@ -45,7 +50,15 @@ class Entry:
         return ", ".join(CHANGES[slot] for slot in get_args(Slot) if slot in self.fills)
 
 
-ADDONS: Mapping[str, Entry] = {}
+ADDONS: Mapping[str, Entry] = {
+    "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
+    "debiaspl": Entry(debiaspl, "Wang et al. 2022, DebiasPL", "without CLD", frozenset({"divergence", "refine"})),
+    "distribution_alignment": Entry(
+        distribution_alignment, "Berthelot et al. 2020, ReMixMatch", "section 3.1", frozenset({"refine"})
+    ),
+    "logit_adjustment": Entry(logit_adjustment, "Menon et al. 2021", "eq. 9-10", frozenset({"charge"})),
+    "saw": Entry(saw, "Lai et al. 2022, SAW", "on-line", frozenset({"charge", "divergence"})),
+}
 
 
 def entry(name: str) -> Entry:

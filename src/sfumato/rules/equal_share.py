@@ -15,7 +15,7 @@ from sfumato.rules.threshold import checked_threshold
 from sfumato.running.histogram import ConfidenceHistogram
 from sfumato.types import Context
 
-_SUPPORT = 20  # predictions of the head class before their share above the threshold means anything
+_SUPPORT = 10  # predictions of the head class before their share above the threshold means anything
 
 
 class EqualShare(Weigher):
@@ -23,7 +23,7 @@ class EqualShare(Weigher):
 
     Adsh (Guo and Li 2022). The paper predicts the whole unlabeled set after each epoch and sorts it; here histograms of
     the predictions made while training take its place, which fade in about 1 / (1 - momentum) batches, need no record
-    of each image, and serve maps as well. The batch is observed first. Until the head class has 20 predictions, and in
+    of each image, and serve maps as well. The batch is observed first. Until the head class has 10 predictions, and in
     classes without any, the threshold is that of the head.
 
     Args:

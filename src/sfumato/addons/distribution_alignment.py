@@ -1,0 +1,50 @@
+"""Distribution alignment (Berthelot et al. 2020, ReMixMatch, arXiv:1911.09785, section 3.1).
+
+Predictions for unlabeled images are multiplied by target / average and renormalized, where the average is that of all
+predictions lately and the target is what the classes' shares ought to be. It follows the method's own correction, if it
+has one. The average is debiased: all batches so far count alike at first, which is no option of the peers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from sfumato.errors import UsageError
+from sfumato.methods import Consistency, Method
+from sfumato.rules import DistributionAlignment, Prior, Then
+
+
+def distribution_alignment(
+    method: Method,
+    num_classes: int,
+    label_counts: tuple[int, ...],
+    *,
+    target: Literal["labeled", "estimated", "uniform"] | tuple[float, ...] = "labeled",
+    power: float = 1.0,
+    momentum: float = 0.999,
+    window: int | None = None,
+) -> None:
+    """Align predictions with a class prior.
+
+    Args:
+        method: whose correction of predictions this follows.
+        num_classes, label_counts: C, and how many labels each class has.
+        target: the shares of the labels, those estimated for the unlabeled set, even ones, or one number a class.
+        power: exponent of the target, renormalized; below 1 it is flatter (CReST+).
+        momentum: of the average of predictions, and of an estimated target.
+        window: the average is that of the last so many batches (the paper: 128) in place of a moving one.
+
+    Raises:
+        UsageError: a target that is no prior, or a window of no batch.
+    """
+    if window is not None and window < 1:
+        raise UsageError(f"distribution_alignment.window={window}: expected a number of batches, such as 128.")
+    if target == "uniform":
+        align = DistributionAlignment(num_classes, power=power, momentum=momentum, window=window)
+    else:
+        prior = Prior(num_classes, label_counts, target, momentum=momentum)
+        align = DistributionAlignment(
+            num_classes, target="labeled", prior=prior, power=power, momentum=momentum, window=window
+        )
+    family = cast(Consistency, method)
+    family.refine = Then(family.refine, align)

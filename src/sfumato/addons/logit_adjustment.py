@@ -1,0 +1,59 @@
+"""Logit adjustment (Menon et al. 2021, arXiv:2007.07314).
+
+While training, eq. 10: labels are charged CE(z + tau log prior, y), with the shares of the labels for a prior, and
+pseudo-labels alike with the prior of the unlabeled set. What the labels' frequencies explain is explained by the
+prior, so that z itself is left with what the classes look like: it comes out higher for rare classes than without, and
+it is z that makes pseudo-labels and is used. Afterwards, eq. 9: training is as it was, and the network that is
+evaluated and kept gives z - tau log prior.
+
+The peer that adjusts by the inverse frequency pushes rare classes down; the sign is tested.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from sfumato.addons.unlabeled_prior import shown
+from sfumato.errors import UsageError
+from sfumato.functional.adjust import prior_offset
+from sfumato.methods import Consistency, Method
+from sfumato.rules import Adjusted, AdjustedAfterwards, Prior
+from sfumato.rules.prior import Source
+
+
+def logit_adjustment(
+    method: Method,
+    num_classes: int,
+    label_counts: tuple[int, ...],
+    *,
+    form: Literal["training", "afterwards"] = "training",
+    tau: float = 1.0,
+    prior: Source = "labeled",
+    momentum: float = 0.999,
+) -> None:
+    """Adjust logits by a class prior.
+
+    Args:
+        method: whose losses, or whose network.
+        num_classes, label_counts: C, and how many labels each class has.
+        form: "training" adjusts the loss, "afterwards" the network that is evaluated and kept.
+        tau: 1 is what Bayes' rule gives, 0 changes nothing.
+        prior: of the unlabeled set (form="training") or of the network that is corrected ("afterwards"): "labeled", the
+            shares of the labels; "predicted", how often the network predicts each class; "estimated", by expectation
+            maximization from its predictions; or one number a class.
+        momentum: of a prior that is learned.
+
+    Raises:
+        UsageError: a negative tau, a prior that is none, or one to learn with a method that shows no predictions.
+    """
+    if not tau >= 0:
+        raise UsageError(f"logit_adjustment.tau={tau}: expected a number of 0 or more; 1 is the whole adjustment.")
+    unlabeled = Prior(num_classes, label_counts, prior, momentum=momentum)
+    if form == "afterwards":
+        method.charge = AdjustedAfterwards(method.charge, shown(method, unlabeled), tau=tau)
+        return
+    labels = Prior(num_classes, label_counts)
+    method.charge = Adjusted(method.charge, labels, tau=tau)
+    if "divergence" in method.slots:
+        family, offset = cast(Consistency, method), prior_offset(labels.value, tau)
+        family.divergence = Adjusted(family.divergence, shown(method, unlabeled, offset=offset), tau=tau)
