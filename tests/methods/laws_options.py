@@ -30,11 +30,10 @@ def _alternatives(hint: Any, default: Any) -> Iterator[Any]:
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     if get_origin(hint) is Literal:
         yield from (value for value in get_args(hint) if value != default)
-    elif any(get_origin(kind) is Literal for kind in kinds):  # a name, or numbers for the classes
-        yield from (
-            value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind) if value != default
-        )
-        yield tuple(2.0**-c for c in range(CLASSES))
+    elif any(get_origin(kind) is Literal for kind in kinds):  # a name or numbers, one for each class
+        yield from (value for kind in kinds for value in get_args(kind) if isinstance(value, str) and value != default)
+        if any(get_origin(kind) is tuple for kind in kinds):
+            yield tuple(2.0**-c for c in range(CLASSES))
     elif hint is bool:
         yield not default
     elif isinstance(default, tuple):
