@@ -16,18 +16,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from sfumato.bench.names import labels_name
 from sfumato.config import SettingsError, read_settings
 from sfumato.config.keys import Keys
-from sfumato.config.schema import DEFAULT_METHOD, parse_seeds
+from sfumato.config.schema import DEFAULT_METHOD, DataSection, parse_seeds
 from sfumato.config.text import parse
 from sfumato.data import BUILTIN_NAMES
 from sfumato.data.pairs import BUILTIN_NAMES as GENERATED
-from sfumato.data.pairs import PROTOCOLS
 from sfumato.errors import nearest
 from sfumato.run.prepare import FAIR_BASELINE
 
@@ -231,16 +230,27 @@ def data_choice(entry: Any) -> Choice:
     """A source, a protocol, or a mapping with `source` or `protocol`. Raises ValueError."""
     if isinstance(entry, str):
         known = entry in (*BUILTIN_NAMES, *GENERATED) or Path(entry).exists()
-        key = "protocol" if entry in PROTOCOLS and not known else "source"
+        key = "protocol" if entry in _protocols() and not known else "source"
         return Choice(entry if key == "protocol" else Path(entry).stem, {f"data.{key}": entry})
     settings, name = _mapping(entry, "a folder, a built-in set or a protocol")
-    source = next((settings.get(key) for key in ("data.source", "source", "data", "data.protocol", "protocol")), None)
+    places = ("data.source", "source", "data", "data.protocol", "protocol")
+    source = next((settings[key] for key in places if settings.get(key)), None)
     if isinstance(source, Mapping):
         source = source.get("source")
     name = name or (Path(str(source)).stem if source else None)
     if name is None:
         raise ValueError(f"{entry}: expected `source: ...` or `name: ...` in it.")
     return Choice(name, settings)
+
+
+def _protocols() -> set[str]:
+    """Of every task."""
+    parts, names = [DataSection.model_fields["protocol"].annotation], set()
+    while parts:
+        part = parts.pop()
+        names |= {word for word in get_args(part) if isinstance(word, str)}
+        parts += [inner for inner in get_args(part) if get_args(inner)]
+    return names
 
 
 def labels_choice(entry: Any) -> Choice:

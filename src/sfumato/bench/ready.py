@@ -103,7 +103,7 @@ def _other_settings(every: Sequence[Cell], folder: Path) -> dict[str, SfumatoErr
     if found:
         mend = (
             "The file or the command line has changed since. Put it back, give the entries another `name` to keep "
-            "both, or take another folder with --out."
+            "both, delete these folders to train them anew, or take another folder with --out."
         )
         found[mend] = DataError(mend)
     return found

@@ -17,8 +17,9 @@ from sfumato.methods import describe
 from sfumato.run import files
 
 BESIDE = (  # settings that make no other run of it
-    "name", "recipe", "seed", "seeds", "baseline", "data.task", "data.classes", "data.skip_broken", "train.log_every",
-    "train.save_every", "train.keep", "train.tensorboard", "train.on_collapse", "evaluate.batch", "evaluate.bins",
+    "name", "recipe", "budget", "seed", "seeds", "baseline", "data.task", "data.classes", "data.skip_broken",
+    "train.log_every", "train.save_every", "train.keep", "train.tensorboard", "train.on_collapse",
+    "evaluate.batch", "evaluate.bins",
 )  # fmt: skip
 INSIDE = ("rounds", "checkpoints")  # folders of a run that hold trainings of its own
 
