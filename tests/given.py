@@ -27,7 +27,7 @@ class Given:
     def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views:
         seen = batch.unlabeled is not None and spec.weak
         return Views(
-            labeled=Output(self.labeled),
+            labeled=Output(self.labeled, self.labeled),
             labeled_strong=Output(self.labeled) if spec.labeled_strong else None,
             weak=(weak or self.weak(batch, spec)) if seen else None,
             strong=(Output(self.strong_view, self.strong_view),) * spec.strong if seen else (),
