@@ -94,7 +94,8 @@ def protocols_with_every_method() -> list[tuple[str, str, Config]]:
     return [
         (protocol, method, load(overrides=[f"protocol={protocol}", f"method={method}"]))
         for protocol in PROTOCOLS
-        for method in METHODS
+        for method, entry in METHODS.items()
+        if not entry.classes_only
     ]
 
 
