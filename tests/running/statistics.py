@@ -168,7 +168,7 @@ KINDS: dict[str, Kind] = {
         for decay in ("mean", "eq5", "ema")
     },
     "SampleTable": Kind(lambda: SampleTable(SAMPLES, UNIFORM), _rows, _value),
-    "BlockCounts": Kind(lambda: BlockCounts(CLASSES, length=2), _blocks, lambda m: m.pending),
+    "BlockCounts": Kind(lambda: BlockCounts(CLASSES, length=2), _blocks, _value),
     "LearningStatus": Kind(lambda: LearningStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
     "PixelStatus": Kind(lambda: PixelStatus(CLASSES, SAMPLES), _status, lambda m: m.value(count_unused=True)),
 }

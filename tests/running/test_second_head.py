@@ -35,6 +35,14 @@ def test_of_a_network_that_does_not_name_its_last_layer(dense, shape):
     assert head(torch.randn(shape)).shape == shape
 
 
+def test_maps_are_brought_to_the_size_asked_for():
+    head, x = made(dense=True), torch.randn(2, 8, 3, 4)
+    fine = head(x, (6, 8))
+    assert fine.shape == (2, 5, 6, 8)
+    torch.testing.assert_close(fine[..., [0, -1], :][..., [0, -1]], head(x)[..., [0, -1], :][..., [0, -1]])  # corners
+    torch.testing.assert_close(head.average(x, (6, 8)), fine)  # until the first step
+
+
 def test_the_average_moves_as_the_networks_does():
     head = made()
     student = copy.deepcopy(head.head)

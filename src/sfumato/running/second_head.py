@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sfumato.functional.probability import full_precision
 
@@ -13,10 +15,11 @@ Layer = nn.Linear | nn.Conv2d
 
 
 class SecondHead(nn.Module):
-    """Features (N, D, *S) to logits (N, C, *S) by a layer such as the network's own last one, newly initialized.
+    """Features to logits by a layer such as the network's own last one, newly initialized.
 
     Its weights are averaged alike with the network's, so that the average of the network has the average of this layer.
-    Always in full precision. Buffers: `step`, which the average has seen, and `momentum`, of that step.
+    Logits of coarser maps are brought to the size asked for as `models.Segmenter` does it. Always in full precision.
+    Buffers: `step`, which the average has seen, and `momentum`, of that step.
 
     Args:
         net: the network; where it does not name its last layer, the layer is linear or, with `dense`, a convolution.
@@ -34,13 +37,14 @@ class SecondHead(nn.Module):
         self.register_buffer("step", torch.full((), -1, dtype=torch.int64))
         self.register_buffer("momentum", torch.zeros(()))
 
-    def forward(self, features: Tensor) -> Tensor:
-        return _through(self.head, features)
+    def forward(self, features: Tensor, space: tuple[int, ...] = ()) -> Tensor:
+        """(N, D) to (N, C), or maps (N, D, *S) to maps (N, C, *space)."""
+        return _through(self.head, features, space)
 
     @torch.no_grad()
-    def average(self, features: Tensor) -> Tensor:
-        """The logits by the averaged weights."""
-        return _through(self.averaged, features)
+    def average(self, features: Tensor, space: tuple[int, ...] = ()) -> Tensor:
+        """The logits by the averaged weights, without gradient."""
+        return _through(self.averaged, features, space)
 
     @torch.no_grad()
     def follow(self, step: int, momentum: float) -> None:
@@ -75,11 +79,12 @@ def _alike(net: nn.Module, num_classes: int, dense: bool) -> Layer:
     return nn.Conv2d(features, num_classes, 1) if dense else nn.Linear(features, num_classes)
 
 
-def _through(layer: Layer, features: Tensor) -> Tensor:
+def _through(layer: Layer, features: Tensor, space: tuple[int, ...]) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         x = full_precision(features)
         if isinstance(layer, nn.Conv2d) and x.dim() == 2:  # of a network that takes the mean over the places last
-            flat: Tensor = layer(x[:, :, None, None])
-            return flat.flatten(1)
-        out: Tensor = layer(x)
-        return out
+            return cast(Tensor, layer(x[:, :, None, None])).flatten(1)
+        logits = cast(Tensor, layer(x))
+        if space and tuple(logits.shape[2:]) != space:
+            logits = F.interpolate(logits, space, mode="bilinear", align_corners=True)
+        return logits
