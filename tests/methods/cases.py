@@ -13,7 +13,7 @@ from sfumato.forward import Layout, Nets
 from sfumato.methods import METHODS, Entry, Facts, Method, build
 from sfumato.rules import Rule
 from sfumato.teacher import Ema
-from sfumato.types import Batch, Losses, Output, Progress, Sparse
+from sfumato.types import Batch, Losses, Output, Progress, Sparse, Views, ViewSpec
 from tests.methods.problems import LABELED, SAMPLES, Echo, Task, logits_batch
 
 CLASSES = 5
@@ -81,6 +81,20 @@ def makes_images(case: Case) -> bool:
 
     steps(method, case.batches(3, method), Watched(Echo(), Ema(Echo(), momentum=0.5)))
     return bool(sent)
+
+
+def mixes_labels(case: Case) -> bool:
+    """Whether the labeled loss is of mixed images: the labeled ones do not go through the student as they are."""
+    method = case.method()
+    (batch,), sent = case.batches(1, method), []
+
+    class Watched(Nets):
+        def forward(self, batch: Batch, spec: ViewSpec, weak: Output | None = None) -> Views:
+            sent.append(batch.labeled.x)
+            return super().forward(batch, spec, weak)
+
+    steps(method, [batch], Watched(Echo(), Ema(Echo(), momentum=0.5)))
+    return all(x is not batch.labeled.x for x in sent)
 
 
 def steps(method: Method, batches: list[Batch], nets: Nets | None = None, *, start: int = 0) -> list[Losses]:

@@ -84,7 +84,11 @@ def the_warp_carries_the_pseudo_label(case: Case) -> str | None:
 
     plain = charged(batch)
     if not case.task.dense:
-        torch.testing.assert_close(charged(with_warps(batch, halve)), plain / 2)
+        half = charged(with_warps(batch, halve))
+        if case.method().views.weak_gradient:  # the weak view, which is not warped, may be charged too
+            assert plain / 2 * 0.999 < half < plain
+        else:
+            torch.testing.assert_close(half, plain / 2)
         return None
     followed = charged(with_warps(batch, flip, lambda x: x.flip(-1)))
     ignored = charged(with_warps(batch, unwarped, lambda x: x.flip(-1)))

@@ -24,6 +24,7 @@ from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
 from sfumato.methods.freematch import freematch
 from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
+from sfumato.methods.mixmatch import mixmatch
 from sfumato.methods.pi_model import pi_model
 from sfumato.methods.pseudo_label import pseudo_label
 from sfumato.methods.self_training import st, st_pp
@@ -73,6 +74,7 @@ METHODS: Mapping[str, Entry] = {
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
     "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
+    "mixmatch": Entry(mixmatch, "Berthelot et al. 2019, MixMatch", "algorithm 1, eq. 2-11", classes_only=True),
     "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
     "simmatch": Entry(simmatch, "Zheng et al. 2022, SimMatch", "section 3", classes_only=True),

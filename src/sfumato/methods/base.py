@@ -80,7 +80,7 @@ class Method(nn.Module, ABC):
         """Mean charge, the cross-entropy, over the labelled samples and the views there are, each counting alike.
 
         With `ohem`, of each view only over what `functional.ohem.hardest` keeps for this share; with `annealing`, only
-        over what it keeps at this `progress`.
+        over what it keeps at this `progress`. The labels of mixed images may be distributions (M, C, *S).
         """
         truth = Pseudo(labeled.y, torch.ones_like(labeled.valid), labeled.valid)
         total = self._charged(weak, truth, progress)
@@ -101,7 +101,9 @@ class Method(nn.Module, ABC):
         return (module for module in self.modules() if isinstance(module, Rule))
 
     def _charged(self, out: Output, truth: Pseudo, progress: Progress | None) -> Tensor:
-        y = cast(Tensor, truth.target).masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
+        y = cast(Tensor, truth.target)
+        if not y.is_floating_point():
+            y = y.masked_fill(truth.valid == 0, 0)  # an ignored label may be any number, 255 say
         charge = self.charge(out.logits, y)
         counted = truth.valid
         if self.ohem is not None:
