@@ -16,6 +16,7 @@ from sfumato.methods.comatch import comatch
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.corrmatch import corrmatch
 from sfumato.methods.cps import cps
+from sfumato.methods.crmatch import crmatch
 from sfumato.methods.csl import csl, csl_robust
 from sfumato.methods.dash import dash
 from sfumato.methods.defixmatch import defixmatch
@@ -64,6 +65,7 @@ METHODS: Mapping[str, Entry] = {
     "comatch": Entry(comatch, "Li et al. 2021, CoMatch", "section 3", classes_only=True),
     "corrmatch": Entry(corrmatch, "Sun et al. 2023, CorrMatch", "section 3, as released", dense_only=True),
     "cps": Entry(cps, "Chen et al. 2021, CPS", "section 3, with CutMix"),
+    "crmatch": Entry(crmatch, "Fan et al. 2021, CR-Match", "sections 3.2-3.3", classes_only=True),
     "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
     "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
     "cutmix_seg": Entry(cutmix_seg, "French et al. 2020, CutMix-Seg", "as released"),

@@ -3,6 +3,7 @@
 from sfumato.rules.base import Charge, Extra, Product, Refiner, Rule, Targeter, Weigher
 from sfumato.rules.charge import Adjusted, AdjustedAfterwards, ClassWeighted
 from sfumato.rules.equal_share import EqualShare
+from sfumato.rules.feature_distance import FeatureDistance
 from sfumato.rules.loss_threshold import LossThreshold, SoftThenHard
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
@@ -11,6 +12,7 @@ from sfumato.rules.prior import Debiased, Prior, Watch
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen, Then
+from sfumato.rules.rotation import Rotation
 from sfumato.rules.schedule import Constant, CosineRamp, Ramp, Schedule
 from sfumato.rules.spectral import Spectral
 from sfumato.rules.target import Hard, Sharpened, Soft, TopK
@@ -54,6 +56,7 @@ __all__ = [
     "EntropyPercentile",
     "EqualShare",
     "Extra",
+    "FeatureDistance",
     "FeaturePerturbation",
     "FixedThreshold",
     "Hard",
@@ -70,6 +73,7 @@ __all__ = [
     "Ramp",
     "Refiner",
     "RelativeThreshold",
+    "Rotation",
     "Rule",
     "Schedule",
     "SelfAdaptiveThreshold",
