@@ -89,6 +89,18 @@ class TrainData(ABC):
     def label_counts(self) -> Tensor:
         """(C,) how often each class is among the training labels, in samples or in pixels."""
 
+    def watched_labels(self) -> Tensor | None:
+        """Training labels (L,) that every evaluation looks at, for `label_history`; None for none."""
+        return None
+
+    def predict_labeled(self, model: nn.Module, device: torch.device) -> Tensor:
+        """Logits (L, C) of the labeled samples in order, as they are without augmentation; on the CPU."""
+        raise NotImplementedError
+
+    def told(self) -> dict[str, Any]:
+        """What metrics.json keeps of the data beside the number of images."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:

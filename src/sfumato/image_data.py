@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from sfumato import distributed
 from sfumato.batches import Part, TrainData
-from sfumato.data import Splits, Table
+from sfumato.data import Splits, Table, class_counts
 from sfumato.evaluate import PARTS, Measured, Scored, evaluate, predict, refuse_broken
+from sfumato.label_history import LARGEST
 from sfumato.posthoc.temperature import fit_temperature
 from sfumato.types import HeldOut, Labeled, Pasting, Pseudo, Unlabeled, Unmixed, ViewSpec, unwarped
 from sfumato.views import Augment
@@ -153,6 +154,17 @@ class ImageData(TrainData):
             names = np.array([self.names[row] for row in rows], dtype=np.str_)
             arrays[part] = {"rows": rows, "names": names, "logits": logits.numpy(), "labels": labels.numpy()}
         return Measured(temperature, sections(found, self.classes, bins, temperature), arrays)
+
+    def watched_labels(self) -> Tensor | None:
+        labels = torch.from_numpy(self.labels[self.splits.labeled])
+        return labels if len(labels) <= LARGEST else None
+
+    def predict_labeled(self, model: nn.Module, device: torch.device) -> Tensor:
+        return self.predict(model, self.splits.labeled, device)[0]
+
+    def told(self) -> dict[str, Any]:
+        """Images of each class in every part, and the labels that are wrong on purpose."""
+        return {"class_counts": class_counts(self.table, self.splits), "wrong_labels": len(self.splits.wrong)}
 
     def card(self) -> dict[str, Any]:
         return {

@@ -23,6 +23,7 @@ from sfumato.console import Reporter
 from sfumato.errors import CollapseError
 from sfumato.forward import Nets
 from sfumato.interrupt import Interrupted, StopRequest
+from sfumato.label_history import LabelHistory
 from sfumato.methods.base import Method
 from sfumato.metric_log import MetricLog
 from sfumato.models import Net
@@ -51,6 +52,7 @@ class Result:
     warnings: list[str]
     seconds: float
     cpu_seconds: float
+    labels: LabelHistory | None  # of the labels trained on, where there are not too many
 
     @cached_property
     def model(self) -> nn.Module:
@@ -153,6 +155,8 @@ def train(
             if evaluating:
                 evaluated = method.deployed(nets.evaluation)
                 found = data.score(evaluated, data.splits.val, accelerator.device)
+                if state.labels is not None:
+                    state.labels.observe(data.predict_labeled(evaluated, accelerator.device))
                 if found.metrics:
                     method.calibrate(found.held_out)
                     memory.consider(done, found.metrics, evaluated, by=data.criterion)
@@ -175,7 +179,7 @@ def train(
     watch.stop()
     return Result(
         nets, method, accelerator.device, log.history, memory.val, memory.best_step, memory.best_state or None,
-        memory.collapse, memory.warnings, memory.seconds, memory.cpu_seconds,
+        memory.collapse, memory.warnings, memory.seconds, memory.cpu_seconds, state.labels,
     )  # fmt: skip
 
 
@@ -211,9 +215,12 @@ def _prepare(
     # After the wrapping, which gives every rank the first one's weights.
     teacher = Ema(student, config.ema, ramp=config.ema_ramp) if config.ema else None
     telemetry = Telemetry(data.classes).to(device)
+    watched = data.watched_labels()
+    labels = None if watched is None else LabelHistory(watched, data.num_classes)
     return TrainingState(
-        Nets(student, teacher, config.layout), method, telemetry, optimizer, accelerator, Memory(), dict(identity or {})
-    )
+        Nets(student, teacher, config.layout), method, telemetry, optimizer, accelerator, Memory(),
+        dict(identity or {}), labels,
+    )  # fmt: skip
 
 
 def _seed(*parts: object) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sfumato import checkpoint, distributed
 from sfumato.errors import DataError
 from sfumato.forward import Nets
+from sfumato.label_history import LabelHistory
 from sfumato.teacher import unwrapped
 from sfumato.telemetry import Telemetry
 
@@ -54,6 +55,7 @@ class TrainingState:
     accelerator: Accelerator
     memory: Memory
     identity: dict[str, object]
+    labels: LabelHistory | None = None
 
     @property
     def statistics(self) -> list[Tensor]:
@@ -72,7 +74,8 @@ class TrainingState:
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {"model": unwrapped(self.nets.student), "method": self.method, "telemetry": self.telemetry}
-        return modules | ({"teacher": self.nets.teacher} if self.nets.teacher is not None else {})
+        optional = {"teacher": self.nets.teacher, "labels": self.labels}
+        return modules | {key: module for key, module in optional.items() if module is not None}
 
     def save(self, folder: Path | None, step: int, *, keep: int) -> None:
         """Write the state after `step` finished steps; only the first rank writes."""

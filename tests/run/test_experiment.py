@@ -30,7 +30,8 @@ FEW = (
 )
 FILES = {
     "baseline", "card.json", "checkpoints", "config.yaml", "environment.json", "metrics.json", "metrics.jsonl",
-    "predictions", "report.html", "splits.json", "verdict.json", "weights-best.safetensors", "weights.safetensors",
+    "predictions", "report.html", "splits.json", "suspects.csv", "verdict.json", "weights-best.safetensors",
+    "weights.safetensors",
 }  # fmt: skip
 
 

@@ -26,7 +26,16 @@ def main() -> None:
 
 @app.command("check")
 def check(
-    source: Annotated[str, typer.Argument(metavar="DATA", help="A folder, .parquet or .npz file, or built-in set.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="[DATA]", help="A folder, .parquet or .npz file, or built-in set; a protocol has a place."
+        ),
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Classes: what a run of these settings would train on."),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV: file,label[,split] or image,mask[,split]; blank = unlabelled.")
     ] = None,
@@ -41,18 +50,20 @@ def check(
     ] = None,
     void: Annotated[int | None, typer.Option(help="Masks: the value that stands for no class; 255.")] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Masks: must be this published set: ade20k, camvid, cityscapes, coco or voc.")
+        str | None, typer.Option(help="Must be this published set, such as cifar10; of masks voc, cityscapes, coco ...")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything found, as JSON.")] = False,
 ) -> None:
     """Count classes and images, find broken files, duplicates and leaks. Changes nothing; exits with 3 on errors."""
     from sfumato.config import load
-    from sfumato.data import check as examine
     from sfumato.data.pairs import check_pairs
     from sfumato.data.task import task_of
 
     found: CheckReport | PairReport
+    if "=" in source and not Path(source).exists():
+        source, settings = "", [source, *(settings or [])]
     if task_of(source, masks=masks, labels_csv=labels, lists=lists, format=format, protocol=protocol) == "segmentation":
+        _refuse_settings(settings)
         given = {"mapping": mapping, "void": void, "protocol": protocol}
         told = [f"data.{key}={value}" for key, value in given.items() if value is not None]
         data = load(overrides=["task=segmentation", *told]).data  # a protocol has its own value of void
@@ -62,7 +73,8 @@ def check(
         )  # fmt: skip
     else:
         _refuse_unused({"--classes": classes is not None, "--mapping": mapping is not None, "--void": void is not None})
-        found = examine(source, labels=labels)
+        where = {"data": source or None, "labels_csv": labels, "protocol": protocol}
+        found = _examined([f"{key}={value}" for key, value in where.items() if value is not None], settings or [])
     if as_json:
         print_json(asdict(found) | {"ok": found.ok})
     else:
@@ -70,6 +82,26 @@ def check(
     if not found.ok:
         errors = [problem.message for problem in found.problems if problem.severity == "error"]
         raise DataError("\n".join(f"error: {message}" for message in errors))
+
+
+def _examined(where: list[str], settings: list[str]) -> CheckReport:
+    """What is there; with settings also what a run of them would train on."""
+    from sfumato.config import load
+    from sfumato.data import check as examine
+    from sfumato.run import prepare
+
+    config = prepare.located(load(overrides=["task=classification", *where, *settings]))
+    data = config.data
+    labels = Path(data.labels_csv) if data.labels_csv else None
+    found = examine(prepare.source_of(config), labels=labels, protocol=data.protocol)
+    return prepare.with_draw(found, config) if settings and found.ok else found
+
+
+def _refuse_settings(settings: list[str] | None) -> None:
+    if settings:
+        raise UsageError(
+            f"{' '.join(settings)}: settings are looked at for images with a class each, and these have masks."
+        )
 
 
 def _refuse_unused(given: Mapping[str, bool]) -> None:
@@ -102,6 +134,9 @@ def _print_classes(found: CheckReport) -> None:
     rows = [[name, *(str(found.counts[split].get(name, 0)) for split in splits)] for name in found.classes]
     rows.append(["(unlabelled)", str(found.unlabeled), *[""] * (len(splits) - 1)])
     print_table("", ("class", *splits), rows)
+    if found.drawn:
+        drawn = [[name, *(str(found.drawn[part][name]) for part in found.drawn)] for name in found.classes]
+        print_table("With these settings", ("class", *found.drawn), drawn)
 
 
 def _print_masks(found: PairReport) -> None:

@@ -37,6 +37,7 @@ class CheckReport:
     duplicates: list[list[str]] = field(default_factory=list)  # names of images with equal pixels in one split
     leaks: list[list[str]] = field(default_factory=list)  # names of images with equal pixels in different splits
     problems: list[Problem] = field(default_factory=list)
+    drawn: dict[str, dict[str, int]] = field(default_factory=dict)  # part -> class -> images, of some settings
 
     @property
     def ok(self) -> bool:

@@ -43,7 +43,8 @@ def draw_splits(
     held out, and the labelled rows too when `include_labeled`; it is empty, with a note, when there are no others.
 
     long_tail: frequencies of the labelled and of the unlabelled classes that fall off; what does not fit is left out of
-    training. Validation and test images stay as they are. noise: labels that are made wrong, recorded in the splits.
+    training, and a tail of unlabelled images holds no labelled ones. Validation and test images stay as they are.
+    noise: labels that are made wrong, recorded in the splits.
 
     Images with the pixels of a carved image are never drawn as labels. Raises DataError when the labels do not suffice,
     or when a labelled image is also in a val or test split that the table prescribes.
@@ -58,11 +59,13 @@ def draw_splits(
         table, table.images.digests, held, pool, lambda rows: request.draw(table, rows, held.aside(), seed)
     )
 
+    include = include_labeled and tail.unlabeled is None  # its counts are those of the unlabelled images alone
+
     def keep(rows: Rows) -> Rows:
         return tail.keep_unlabeled(table, rows, seed)
 
     splits = as_splits(
-        table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include_labeled, keep=keep
+        table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include, keep=keep
     )
     noisy = np.concatenate([labeled, held.val]) if noise.val else labeled
     wrong = noise.flipped(table.names, table.labels, len(table.classes), noisy, seed)

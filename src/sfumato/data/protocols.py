@@ -91,9 +91,9 @@ def find(name: str, *, download: bool = False) -> Path:
         return fetch(name, places(name)[0])
     looked = " and ".join(str(place) for place in places(name))
     get = (
-        f"download=true gets it (torchvision's own files, into {places(name)[0]})"
+        f"Get it with download=true (torchvision's own files, into {places(name)[0]})"
         if protocol.fetched
-        else f"It cannot be fetched by itself; get it from {protocol.get}"
+        else f"It cannot be downloaded by itself; get it from {protocol.get}"
     )
     raise DataError(
         f"protocol={name}: {protocol.title} was looked for in {looked}, and is not there. Expected: {protocol.layout}. "

@@ -17,6 +17,7 @@ from sfumato.config import Config, nested
 from sfumato.evaluate import PARTS, Measured
 from sfumato.run import files
 from sfumato.run.ranks import is_first
+from sfumato.run.triage import triage
 from sfumato.train import Result
 
 ROUND = ("method", "seconds", "images", "val", "test")  # what metrics.json keeps of each training before the last
@@ -50,6 +51,8 @@ def conclude(
         "images": counts(data),
         "protocol": config.data.protocol,
         "lists": data.splits.lists,
+        **data.told(),
+        "suspects": None if result.labels is None else triage(result.labels, data, folder),
         "collapse": result.collapse,
         "warnings": result.warnings,
         **({"rounds": [{key: one[key] for key in ROUND} for one in earlier]} if earlier else {}),

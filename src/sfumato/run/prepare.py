@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from sfumato import distributed
 from sfumato.addons import join
 from sfumato.batches import TrainData
 from sfumato.config import Config
-from sfumato.data import BUILTIN_NAMES, Splits, Table
+from sfumato.data import BUILTIN_NAMES, CheckReport, Problem, Splits, Table, class_counts
 from sfumato.data.pairs import BUILTIN_NAMES as GENERATED
 from sfumato.data.pairs import PairTable
 from sfumato.data.protocols import CLASS_PROTOCOLS, find
@@ -72,13 +73,31 @@ def _absolute(path: str | None) -> str | None:
 
 def open_table(config: Config) -> AnyTable:
     """The images of a located configuration, with their labels or masks."""
+    source_of(config)
+    table: AnyTable = _room(config).open_table(config)
+    return table
+
+
+def source_of(config: Config) -> str:
+    """The data of a located configuration. Raises UsageError where there is none."""
     if not config.data.source:
         raise UsageError(
             "No data was given. Say where the images are: sfumato train photos/ --labels labels.csv, or data=PATH; "
             f"built in are {', '.join((*BUILTIN_NAMES, *GENERATED))}."
         )
-    table: AnyTable = _room(config).open_table(config)
-    return table
+    return config.data.source
+
+
+def with_draw(found: CheckReport, config: Config) -> CheckReport:
+    """What was found, and the images of each class that a run of these settings has in each part."""
+    table = for_images.open_table(config)
+    splits = for_images.draw(config, table)
+    drawn = {
+        part: dict(zip(table.classes, counts, strict=True)) for part, counts in class_counts(table, splits).items()
+    }
+    known = {problem.message for problem in found.problems}
+    notes = [Problem("note", note) for note in splits.notes if note not in known]
+    return replace(found, drawn=drawn, problems=[*found.problems, *notes])
 
 
 def settled(config: Config, table: AnyTable) -> Config:

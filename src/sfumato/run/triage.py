@@ -1,0 +1,49 @@
+"""Labels that a training gives reason to doubt: a list to look at, scored where it is known which are wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.batches import TrainData
+from sfumato.label_history import LabelHistory, Suspects, suspects
+from sfumato.run import files
+from sfumato.run.ranks import is_first
+
+SUSPECTS = "suspects.csv"
+COLUMNS = ("rank", "file", "label", "suggested", "margin", "confidence")
+
+
+def triage(history: LabelHistory, data: TrainData, folder: Path) -> dict[str, Any]:
+    """Write suspects.csv, and tell what metrics.json keeps of it.
+
+    precision and recall are of the labels that were made wrong on purpose, where some were.
+    """
+    found = suspects(history)
+    rows = data.splits.labeled[found.places.numpy()]
+    if is_first():
+        names = [data.names[row] for row in rows]
+        files.write_text(folder / SUSPECTS, _table(found, names, data.classes, history.labels))
+    told: dict[str, Any] = {"listed": len(found), "labels": len(history.labels), "evaluations": int(history.seen)}
+    wrong = {int(row) for row in data.splits.labeled if int(row) in data.splits.wrong}
+    if wrong:
+        right = sum(int(row) in wrong for row in rows)
+        told |= {"precision": right / len(found) if len(found) else None, "recall": right / len(wrong)}
+    return told
+
+
+def _table(found: Suspects, names: list[str], classes: list[str], labels: torch.Tensor) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    given, suggested = labels[found.places].tolist(), found.suggested.tolist()
+    figures = zip(found.margin.tolist(), found.confidence.tolist(), strict=True)
+    for rank, (name, label, other, (margin, confidence)) in enumerate(
+        zip(names, given, suggested, figures, strict=True), start=1
+    ):
+        writer.writerow([rank, name, classes[label], classes[other], f"{margin:.4f}", f"{confidence:.4f}"])
+    return text.getvalue()
