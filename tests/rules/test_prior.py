@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sfumato import distributed
 from sfumato.errors import UsageError
 from sfumato.functional.adjust import prior_offset
 from sfumato.functional.divergence import cross_entropy
@@ -83,6 +84,25 @@ def test_maps_are_their_pixels():
     one.observe(p, torch.ones(24), flat)
     other.observe(p.reshape(2, 3, 4, CLASSES).movedim(-1, 1), torch.ones(2, 3, 4), dense)
     torch.testing.assert_close(one.value, other.value)
+
+
+def on_this_rank() -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    priors = {source: Prior(5, (9, 5, 3, 2, 1), source) for source in ("labeled", "predicted", "estimated")}
+    priors["hard"] = Prior(5, source="predicted", hard=True)
+    for _ in range(4):
+        p, z = torch.softmax(2 * torch.randn((8, 5), generator=draw), dim=1), torch.randn((6, 5), generator=draw)
+        valid = (torch.rand(8, generator=draw) < 0.7).float()
+        mine, labeled = (torch.arange(n).chunk(distributed.world_size())[distributed.rank()] for n in (8, 6))
+        for prior in priors.values():
+            prior.observe(p[mine], valid[mine], context(p[mine], labeled=z[labeled]))
+    return {name: prior.value for name, prior in priors.items()}
+
+
+def test_two_ranks_of_half_a_batch_equal_one_rank(two_ranks):
+    alone = on_this_rank()
+    for both in two_ranks.call(on_this_rank):
+        torch.testing.assert_close(both, alone, rtol=0, atol=1e-6)
 
 
 WRONG = {

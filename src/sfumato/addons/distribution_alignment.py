@@ -19,7 +19,7 @@ def distribution_alignment(
     num_classes: int,
     label_counts: tuple[int, ...],
     *,
-    target: Literal["labeled", "estimated", "uniform"] | tuple[float, ...] = "labeled",
+    prior: Literal["labeled", "estimated", "uniform"] | tuple[float, ...] = "labeled",
     power: float = 1.0,
     momentum: float = 0.999,
     window: int | None = None,
@@ -29,22 +29,23 @@ def distribution_alignment(
     Args:
         method: whose correction of predictions this follows.
         num_classes, label_counts: C, and how many labels each class has.
-        target: the shares of the labels, those estimated for the unlabeled set, even ones, or one number a class.
-        power: exponent of the target, renormalized; below 1 it is flatter (CReST+).
-        momentum: of the average of predictions, and of an estimated target.
+        prior: the target: the shares of the labels, those estimated for the unlabeled set, even ones, or one number a
+            class.
+        power: exponent of it, renormalized; below 1 it is flatter (CReST+).
+        momentum: of the average of predictions, and of an estimated prior.
         window: the average is that of the last so many batches (the paper: 128) in place of a moving one.
 
     Raises:
-        UsageError: a target that is no prior, or a window of no batch.
+        UsageError: a prior that is none, or a window of no batch.
     """
     if window is not None and window < 1:
         raise UsageError(f"distribution_alignment.window={window}: expected a number of batches, such as 128.")
-    if target == "uniform":
+    if prior == "uniform":
         align = DistributionAlignment(num_classes, power=power, momentum=momentum, window=window)
     else:
-        prior = Prior(num_classes, label_counts, target, momentum=momentum)
+        target = Prior(num_classes, label_counts, prior, momentum=momentum)
         align = DistributionAlignment(
-            num_classes, target="labeled", prior=prior, power=power, momentum=momentum, window=window
+            num_classes, target="labeled", prior=target, power=power, momentum=momentum, window=window
         )
     family = cast(Consistency, method)
     family.refine = Then(family.refine, align)

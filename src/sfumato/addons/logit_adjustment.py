@@ -1,10 +1,12 @@
 """Logit adjustment (Menon et al. 2021, arXiv:2007.07314).
 
 While training, eq. 10: labels are charged CE(z + tau log prior, y), with the shares of the labels for a prior, and
-pseudo-labels alike with the prior of the unlabeled set. What the labels' frequencies explain is explained by the
-prior, so that z itself is left with what the classes look like: it comes out higher for rare classes than without, and
-it is z that makes pseudo-labels and is used. Afterwards, eq. 9: training is as it was, and the network that is
-evaluated and kept gives z - tau log prior.
+pseudo-labels alike with the prior of the unlabeled set. What frequency explains is explained by the prior, so that z
+itself is left with what the classes look like: it comes out higher for rare classes than without, and it is z that
+makes pseudo-labels and is used. The pseudo-labels that a mask lets in need not be as frequent as the classes of the
+set: a prior far from what they are overdoes it.
+
+Afterwards, eq. 9: training is as it was, and the network that is evaluated and kept gives z - tau log prior.
 
 The peer that adjusts by the inverse frequency pushes rare classes down; the sign is tested.
 """
@@ -44,7 +46,7 @@ def logit_adjustment(
         momentum: of a prior that is learned.
 
     Raises:
-        UsageError: a negative tau, a prior that is none, or one to learn with a method that shows no predictions.
+        UsageError: a negative tau, a prior that is none, or one for unlabeled images and a method without them.
     """
     if not tau >= 0:
         raise UsageError(f"logit_adjustment.tau={tau}: expected a number of 0 or more; 1 is the whole adjustment.")
@@ -52,6 +54,11 @@ def logit_adjustment(
     if form == "afterwards":
         method.charge = AdjustedAfterwards(method.charge, shown(method, unlabeled), tau=tau)
         return
+    if "divergence" not in method.slots and prior != "labeled":
+        raise UsageError(
+            f"logit_adjustment.prior={prior!r} is that of unlabeled images, for which the method has no loss to "
+            "adjust; that of labels is their own. Leave it out, or use form='afterwards'."
+        )
     labels = Prior(num_classes, label_counts)
     method.charge = Adjusted(method.charge, labels, tau=tau)
     if "divergence" in method.slots:

@@ -56,7 +56,10 @@ COUNTS = ("data.labels", "data.labels_per_class", "data.fraction")  # of labels:
 
 def check_method(section: dict[str, Any], addon: dict[str, Any], task: Task, problems: list[str]) -> None:
     """Built once for nothing: a method checks its own options, and this is before any image is read."""
-    facts = Facts(2, num_unlabeled=2, dense=task == "segmentation", num_labeled=2, label_counts=(1, 1))
+    # How many classes there are is not known yet: as many as an option has numbers, which may be one a class.
+    classes = max((len(x) for x in (*section.values(), *addon.values()) if isinstance(x, list | tuple)), default=0)
+    classes = max(2, classes)
+    facts = Facts(classes, 2, task == "segmentation", num_labeled=classes, label_counts=(1,) * classes)
     try:
         method = build(section["name"], facts, _options(section))
     except UsageError as error:

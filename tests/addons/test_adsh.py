@@ -1,0 +1,58 @@
+"""Thresholds of a method with Adsh; those of the rule are tested with it."""
+
+from __future__ import annotations
+
+import torch
+
+from sfumato.rules import EqualShare
+from tests.addons.long_tail import CLASSES, FACTS, method_with
+from tests.given import step
+from tests.rules.test_equal_share import predictions
+
+LAST = FACTS.__class__(CLASSES, num_unlabeled=600, label_counts=(6, 25, 100, 400))  # its head is class 3
+
+
+def seen(confidence: dict[int, list[float]]) -> torch.Tensor:
+    """Logits of predictions of these classes with these confidences."""
+    label = torch.tensor([c for c, values in confidence.items() for _ in values])
+    return predictions(torch.tensor([v for values in confidence.values() for v in values]), label, CLASSES).log()
+
+
+HALF = {3: [0.97] * 10 + [0.6] * 10, 0: [0.9, 0.8, 0.7, 0.6], 1: [0.9]}
+
+
+def test_the_first_threshold_is_095():
+    """The peer's is 0.387, and most of a batch passes."""
+    z = seen({0: [0.94, 0.5, 0.96], 1: [0.4]})
+    assert step(method_with("adsh"), z, z).pseudo.weight.tolist() == [0.0, 0.0, 1.0, 0.0]
+
+
+def test_each_class_lets_in_what_the_head_lets_in():
+    """The head is the class with most labels, not class 0; a single prediction is not the least confident but let in;
+    a class never seen keeps the threshold.
+    """
+    method, z = method_with("adsh", facts=LAST), seen(HALF)
+    weight = step(method, z, z).pseudo.weight
+    assert weight[:20].tolist() == [1.0] * 10 + [0.0] * 10
+    assert weight[20:].tolist() == [1.0, 1.0, 0.0, 0.0, 1.0]
+    torch.testing.assert_close(method.weigh.thresholds[2:], torch.tensor([0.95, 0.95]))
+
+
+def test_without_a_sure_prediction_of_the_head_none_is_let_in():
+    """The peer lets in all of them."""
+    z = seen(HALF | {3: [0.94] * 20})
+    assert step(method_with("adsh", facts=LAST), z, z).pseudo.weight.sum() == 0
+
+
+def test_it_takes_the_place_of_the_methods_weights():
+    for name in ("fixmatch", "softmatch", "flexmatch"):
+        method, z = method_with("adsh", name, facts=LAST), seen(HALF)
+        assert isinstance(method.weigh, EqualShare)
+        assert set(step(method, z, z).pseudo.weight.tolist()) <= {0.0, 1.0}
+
+
+def test_the_head_may_be_what_is_predicted():
+    z = seen({2: [0.97] * 10 + [0.6] * 10, 0: [0.9, 0.8]})
+    weight = step(method_with("adsh", prior="predicted", momentum=0.0), z, z).pseudo.weight
+    assert weight[20:].tolist() == [1.0, 0.0]
+    assert step(method_with("adsh"), z, z).pseudo.weight[20:].tolist() == [0.0, 0.0]  # by labels it is class 0
