@@ -46,14 +46,14 @@ def test_seconds_of_a_run() -> None:
 def test_the_total_counts_what_is_left(planned: Plan) -> None:
     said: list[str] = []
     found = estimate(planned, say=said.append, measure_all=stand_in)
-    assert said == ["trying 2 kinds of runs for a few steps each"]
+    assert said == ["trying a few steps of each method on each data, 2 in all"]
     one = COST.seconds(planned.cells[0].config, HELD_OUT)
     assert [(kind.method, kind.runs, kind.done) for kind in found.kinds] == [
         ("supervised_strong", 4, 0),
         ("fixmatch", 4, 0),
     ]
     assert found.seconds == pytest.approx(8 * one / 2)
-    assert found.totals()[0] == f"8 runs, 0 done and 8 left; 2 at a time on 1 thread each: about {duration(4 * one)}"
+    assert found.totals()[0] == f"8 runs, 0 done and 8 left; 2 at a time, each on 1 thread: about {duration(4 * one)}"
     assert found.totals()[1].startswith("memory: up to 3.0 GiB of ")
     assert found.rows()[1] == ["bars, fixmatch", "4", "0", "2", duration(one), duration(4 * one), "1.5"]
     assert not planned.folder.exists()

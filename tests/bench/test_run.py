@@ -130,8 +130,8 @@ def test_a_changed_file_is_refused_where_runs_have_begun(write: Write, started: 
     path = write(methods=["supervised"], baseline=None)
     bench(plan(read_bench(path), Path("out")), say=told.append, progress=False)
     assert told[1] == (
-        "note: 2 runs in the folder are not in this grid and stay as they are, such as "
-        "out/bars/labels-3-per-class/fixmatch/seed-0"
+        "note: not in this grid, and left as they are: 'out/bars/labels-3-per-class/fixmatch/seed-0', "
+        "'out/bars/labels-3-per-class/supervised_strong/seed-0'"
     )
 
 

@@ -22,7 +22,7 @@ def call(*arguments: object) -> Result:
 def test_version_and_help() -> None:
     assert call("--version").stdout == f"sfumato {__version__}\n"
     text = call("--help").stdout
-    verbs = ("doctor", "demo", "data", "train", "eval", "predict", "report", "methods", "config")
+    verbs = ("doctor", "demo", "data", "train", "bench", "table", "eval", "predict", "report", "methods", "config")
     assert all(f"\n  {verb} " in text for verb in verbs)
     for verb in verbs:
         assert call(verb, "--help").exit_code == 0

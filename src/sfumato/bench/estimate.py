@@ -12,6 +12,7 @@ from sfumato.bench.grid import Cell, distinct
 from sfumato.bench.measure import Cost, measure, silent
 from sfumato.bench.run import Plan
 from sfumato.config import Config
+from sfumato.data.listing import plural
 from sfumato.run import files
 from sfumato.run.part import Say
 from sfumato.run.pool import THREADS, Job
@@ -68,8 +69,8 @@ class Estimate:
         at_once = min(self.jobs, max(self._left, 1))
         memory = sum(sorted((kind.cost.memory for kind in self.kinds), reverse=True)[:1]) * at_once
         lines = [
-            f"{runs} runs, {runs - self._left} done and {self._left} left; {self.jobs} at a time on {self.threads} "
-            f"thread{'s' if self.threads > 1 else ''} each: about {duration(self.seconds)}",
+            f"{plural(runs, 'run')}, {runs - self._left} done and {self._left} left; {self.jobs} at a time, each on "
+            f"{plural(self.threads, 'thread')}: about {duration(self.seconds)}",
             f"memory: up to {memory:.1f} GiB{_there()}" + self._device(at_once),
         ]
         free = available()
@@ -93,7 +94,7 @@ def estimate(plan: Plan, *, say: Say = print, measure_all: Measure | None = None
     """
     first = {(cell.data, cell.method): cell for cell in reversed(list(distinct(plan.cells)))}
     kinds = {(cell.data, cell.method): first[cell.data, cell.method] for cell in distinct(plan.cells)}
-    say(f"trying {len(kinds)} kinds of runs for a few steps each")
+    say(f"trying a few steps of each method on each data, {len(kinds)} in all")
     found = (measure_all or in_processes)([cell.config for cell in kinds.values()], plan)
     made = [
         _kind(plan, [cell for cell in plan.cells if (cell.data, cell.method) == key], *one)

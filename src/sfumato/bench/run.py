@@ -23,6 +23,7 @@ from sfumato.bench.grid import Cell, cells
 from sfumato.bench.names import BENCH, CELL
 from sfumato.bench.ready import begun, ready
 from sfumato.config import dump
+from sfumato.data.listing import examples, plural
 from sfumato.errors import DataError, UsageError
 from sfumato.run import files
 from sfumato.run.part import Say
@@ -116,7 +117,10 @@ def bench(planned: Plan, *, say: Say = print, progress: bool = True, again: str 
         _write(planned)
         left = planned.left
         count = len(planned.cells)
-        say(f"{count} runs in {folder}, {count - len(left)} finished; {planned.jobs} at a time, {_threads(planned)}")
+        say(
+            f"{plural(count, 'run')} in {folder}, {count - len(left)} finished; {planned.jobs} at a time, "
+            f"each on {plural(planned.threads, 'thread')}"
+        )
         for note in _notes(planned):
             say(f"note: {note}")
         outcome = Outcome(folder, count)
@@ -137,10 +141,6 @@ def bench(planned: Plan, *, say: Say = print, progress: bool = True, again: str 
             failed=failed,
         )
     return outcome
-
-
-def _threads(planned: Plan) -> str:
-    return f"each on {planned.threads} thread{'s' if planned.threads > 1 else ''}"
 
 
 def _write(planned: Plan) -> None:
@@ -178,7 +178,7 @@ def _notes(planned: Plan) -> list[str]:
     others = sorted({path.parent for path in planned.folder.rglob(CELL)} - known)
     if not others:
         return []
-    return [f"{len(others)} runs in the folder are not in this grid and stay as they are, such as {others[0]}"]
+    return [f"not in this grid, and left as they are: {examples(list(map(str, others)))}"]
 
 
 def _job(cell: Cell, folder: Path) -> Job:
