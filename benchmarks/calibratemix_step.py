@@ -24,7 +24,7 @@ from sfumato.types import Batch, Labeled, Progress, Unlabeled
 from sfumato.views.draws import draw_for
 
 STEP_GATE, MEMORY_GATE = 1.15, 2.0
-REPETITIONS, WARM = 15, 3
+REPETITIONS, WARM = 25, 3
 LABELED, RATIO, CLASSES = 64, 7, 10
 FACTS = Facts(CLASSES, 50_000, num_labeled=4_000, label_counts=(400,) * CLASSES)
 FEW, MANY, UPDATES = 10_000, 1_000_000, 100
