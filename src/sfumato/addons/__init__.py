@@ -14,9 +14,12 @@ from functools import partial
 from typing import get_args
 
 from sfumato.addons.adsh import adsh
+from sfumato.addons.calibratemix import calibratemix
 from sfumato.addons.debiaspl import debiaspl
 from sfumato.addons.distribution_alignment import distribution_alignment
+from sfumato.addons.label_smoothing import label_smoothing
 from sfumato.addons.logit_adjustment import logit_adjustment
+from sfumato.addons.random_mixup import random_mixup
 from sfumato.addons.saw import saw
 from sfumato.errors import UsageError, nearest
 from sfumato.methods import METHODS, Facts, Method, build
@@ -52,11 +55,14 @@ class Entry:
 
 ADDONS: Mapping[str, Entry] = {
     "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
+    "calibratemix": Entry(calibratemix, "CalibrateMix (seed paper)", "eq. 1-8", frozenset({"extras"})),
     "debiaspl": Entry(debiaspl, "Wang et al. 2022, DebiasPL", "without CLD", frozenset({"divergence", "refine"})),
     "distribution_alignment": Entry(
         distribution_alignment, "Berthelot et al. 2020, ReMixMatch", "section 3.1", frozenset({"refine"})
     ),
+    "label_smoothing": Entry(label_smoothing, "Szegedy et al. 2016", "section 7, s / (C - 1)", frozenset({"charge"})),
     "logit_adjustment": Entry(logit_adjustment, "Menon et al. 2021", "eq. 9-10", frozenset({"charge"})),
+    "random_mixup": Entry(random_mixup, "Zhang et al. 2018, mixup", "eq. 1, on pseudo-labels", frozenset({"extras"})),
     "saw": Entry(saw, "Lai et al. 2022, SAW", "on-line", frozenset({"charge", "divergence"})),
 }
 

@@ -24,6 +24,7 @@ from sfumato.methods.farcluss import farcluss
 from sfumato.methods.fixmatch import fixmatch
 from sfumato.methods.flexmatch import flexmatch
 from sfumato.methods.freematch import freematch
+from sfumato.methods.marginmatch import marginmatch
 from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
 from sfumato.methods.mixmatch import mixmatch
 from sfumato.methods.pi_model import pi_model
@@ -75,6 +76,7 @@ METHODS: Mapping[str, Entry] = {
     "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
+    "marginmatch": Entry(marginmatch, "Sosea and Caragea 2023, MarginMatch", "section 3", classes_only=True),
     "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
     "mixmatch": Entry(mixmatch, "Berthelot et al. 2019, MixMatch", "algorithm 1, eq. 2-11", classes_only=True),
     "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
