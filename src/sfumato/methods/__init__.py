@@ -29,6 +29,7 @@ from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
 from sfumato.methods.mixmatch import mixmatch
 from sfumato.methods.pi_model import pi_model
 from sfumato.methods.pseudo_label import pseudo_label
+from sfumato.methods.remixmatch import remixmatch
 from sfumato.methods.self_training import st, st_pp
 from sfumato.methods.simmatch import simmatch
 from sfumato.methods.softmatch import softmatch
@@ -81,6 +82,7 @@ METHODS: Mapping[str, Entry] = {
     "mixmatch": Entry(mixmatch, "Berthelot et al. 2019, MixMatch", "algorithm 1, eq. 2-11", classes_only=True),
     "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
+    "remixmatch": Entry(remixmatch, "Berthelot et al. 2020, ReMixMatch", "algorithm 1", classes_only=True),
     "simmatch": Entry(simmatch, "Zheng et al. 2022, SimMatch", "section 3", classes_only=True),
     "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
     "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1"),
