@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sfumato.bench.file import Choice, data_choice, read_bench
+from sfumato.bench.file import Choice, data_choice, labels_choice, read_bench
 from sfumato.bench.grid import Cell, cells
 from sfumato.errors import UsageError
 
@@ -146,6 +146,21 @@ def test_mistakes_in_settings_name_the_entry_once(path: Path) -> None:
     assert any(line.startswith("- bench.yaml: method 'fixmach' is unknown. Did you mean 'fixmatch'?") for line in lines)
     assert any(line.startswith("- bench.yaml, settings: train.lr='fast': ") for line in lines)
     assert len(lines) == len(set(lines)) == 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    (
+        (40, "40"),
+        ("all", "all"),
+        ({"lists": "splits/92/"}, "92"),
+        ({"labels": 40, "noise": 0.2}, "40-noise-0.2"),
+        ({"data.gamma_labeled": 20, "data.head_labeled": 50}, "gamma_labeled-20-head_labeled-50"),
+        ({"labels": 40, "name": "few"}, "few"),
+    ),
+)
+def test_labels_are_called_after_their_number(entry: Any, name: str) -> None:
+    assert labels_choice(entry).name == name
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,18 @@ BENCH, CELL = "bench.json", "cell.json"  # what a bench is; what it calls a run
 
 
 def labels_name(settings: Mapping[str, Any]) -> str:
-    """From settings of the data, dotted or not: how many labels there are."""
+    """From settings of the data, dotted or not: how many labels there are, and what else is said."""
     found = {key.rpartition(".")[2]: value for key, value in settings.items() if value is not None}
-    if "labels" in found:
-        return str(found["labels"])
-    if "labels_per_class" in found:
-        return f"{found['labels_per_class']}-per-class"
-    if "fraction" in found:
-        return f"{100 * float(found['fraction']):g}-percent"
-    return Path(str(found["lists"])).name if "lists" in found else "all"
+    count = ""
+    if (number := found.pop("labels", None)) is not None:
+        count = str(number)
+    elif (number := found.pop("labels_per_class", None)) is not None:
+        count = f"{number}-per-class"
+    elif (share := found.pop("fraction", None)) is not None:
+        count = f"{100 * float(share):g}-percent"
+    elif (lists := found.pop("lists", None)) is not None:
+        count = Path(str(lists)).name
+    return "-".join([*([count] if count else []), *(f"{key}-{value}" for key, value in found.items())]) or "all"
 
 
 def data_name(settings: Mapping[str, Any]) -> str:

@@ -208,7 +208,7 @@ def _block(
                 difference=difference,
             )
         )
-    beside = tuple(key for key in BESIDE[criterion] if key in known and key != wanted)
+    beside = tuple(key for key in (criterion, *BESIDE[criterion]) if key in known and key != wanted)
     return Block(data, labels, part, wanted, against, made, classes, beside)
 
 
