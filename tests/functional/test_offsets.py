@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from sfumato.errors import UsageError
 from sfumato.functional import offsets
@@ -124,3 +126,24 @@ def test_messages():
         class_offsets(torch.zeros(2, 3), torch.tensor([0, 1]), ridge=-1)
     with pytest.raises(UsageError, match=r"labels \(3,\) do not fit logits \(2, 3\): expected \(K, C\) and \(K,\)"):
         class_offsets(torch.zeros(2, 3), torch.tensor([0, 1, 1]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_within_the_limit_as_a_general_solver_finds_it(seed):
+    """Several classes at either limit."""
+    draw = torch.Generator().manual_seed(seed)
+    y = torch.arange(5).repeat_interleave(torch.tensor([40, 20, 13, 10, 8]))
+    z = torch.randn(91, 5, generator=draw).double() + torch.tensor([2.0, 1.0, 0.0, -6.0, -6.0])
+    z[torch.arange(91), y] += 1
+
+    def objective(b):
+        b = torch.as_tensor(b)
+        return float(balanced_cross_entropy(z, y, b) + 0.005 * b.square().sum())
+
+    found = class_offsets(z, y)
+    other = minimize(
+        objective, np.zeros(5), method="SLSQP", bounds=[(-LIMIT, LIMIT)] * 5, options={"ftol": 1e-14},
+        constraints=[{"type": "eq", "fun": np.sum}],
+    )  # fmt: skip
+    assert (found.abs() > LIMIT - 1e-9).sum() >= 2
+    assert objective(found) <= other.fun + 1e-9

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato import distributed
 from sfumato.errors import UsageError
-from sfumato.types import Batch, Losses
+from sfumato.types import Batch, HeldOut, Losses
 from tests.methods.cases import (
     CLASSES,
     Case,
@@ -61,15 +61,27 @@ def _trace(case: Case, options: dict[str, object]) -> Tensor | None:
     batches = [on_images(batch, lambda x: x.clone().requires_grad_()) for batch in batches]
     nets, seen = nets_of(layout="concat"), []
     nets.student.register_forward_hook(lambda net, images, out: seen.append(len(images[0])))
-    run = steps(method, batches, nets)
+    run = []
+    for k, batch in enumerate(batches):
+        run += steps(method, [batch], nets, start=k)
+        method.calibrate(_held_out(k))
     parts = [torch.stack([*values(x).values(), *(v.double().sum() for v in pseudo_of(x).values())]) for x in run]
     parts += [_gradients(losses, batch) for losses, batch in zip(run, batches, strict=True)]
     views, rounds = method.views, crc32(repr(method.rounds).encode())
     parts.append(
         torch.tensor([views.strong, views.labeled_strong, views.weak_gradient, views.cutout, rounds, sum(seen)])
     )
-    parts.append(torch.tensor([views.further == "weak"]))
+    parts.append(torch.tensor([views.further == "weak", crc32(repr(method.held_labels).encode())]))
     return distributed.sum_over_ranks(torch.cat([part.double() for part in parts]))
+
+
+def _held_out(seed: int) -> HeldOut:
+    """Validation predictions, the same on all ranks: a long tail of labels, whose last classes are never predicted."""
+    draw = torch.Generator().manual_seed(seed)
+    y = torch.arange(CLASSES).repeat_interleave(torch.tensor([40 // (1 + c) for c in range(CLASSES)]))
+    logits = torch.randn(len(y), CLASSES, generator=draw) + torch.tensor([2.0, 1.0, 0.0, -6.0, -6.0])
+    logits[torch.arange(len(y)), y] += 1.0
+    return HeldOut(logits, y, torch.ones(len(y)))
 
 
 def _gradients(losses: Losses, batch: Batch) -> Tensor:

@@ -19,6 +19,7 @@ from sfumato.functional.probability import probability
 from sfumato.rules import (
     Bell,
     Charge,
+    ClassOffset,
     DistributionAlignment,
     Extra,
     LossThreshold,
@@ -29,14 +30,17 @@ from sfumato.rules import (
     SelfAdaptiveThreshold,
     Weigher,
 )
+from sfumato.running.curriculum import Curriculum, OffsetSearch, ThresholdSearch
 from sfumato.types import Context, Progress
 
 SAMPLES = 40
-INSTANCES: dict[type, Callable[[int], Rule | Prior]] = {
+INSTANCES: dict[type, Callable[[int], Rule | Prior | Curriculum]] = {
     Prior: lambda num_classes: Prior(num_classes, source="predicted", momentum=0.9),
     Refiner: DistributionAlignment,
     Weigher: SelfAdaptiveThreshold,
     LossThreshold: lambda num_classes: LossThreshold(),
+    Curriculum: lambda num_classes: Curriculum(num_classes, OffsetSearch(), ThresholdSearch()),
+    ClassOffset: lambda num_classes: ClassOffset(Curriculum(num_classes, OffsetSearch(), ThresholdSearch())),
 }
 FACTS = {"num_unlabeled": SAMPLES, "prior": None}
 

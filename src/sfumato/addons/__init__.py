@@ -21,6 +21,7 @@ from sfumato.addons.label_smoothing import label_smoothing
 from sfumato.addons.logit_adjustment import logit_adjustment
 from sfumato.addons.random_mixup import random_mixup
 from sfumato.addons.saw import saw
+from sfumato.addons.seval import seval
 from sfumato.errors import UsageError, nearest
 from sfumato.methods import METHODS, Facts, Method, build
 from sfumato.methods.base import Slot
@@ -64,6 +65,7 @@ ADDONS: Mapping[str, Entry] = {
     "logit_adjustment": Entry(logit_adjustment, "Menon et al. 2021", "eq. 9-10", frozenset({"charge"})),
     "random_mixup": Entry(random_mixup, "Zhang et al. 2018, mixup", "eq. 1, on pseudo-labels", frozenset({"extras"})),
     "saw": Entry(saw, "Lai et al. 2022, SAW", "on-line", frozenset({"charge", "divergence"})),
+    "seval": Entry(seval, "Li et al. 2024, SEVAL", "refinement and thresholds", frozenset({"refine", "weigh"})),
 }
 
 

@@ -71,13 +71,16 @@ def _charges(z: Tensor, y: Tensor) -> Tensor:
 
 
 def _within(b: Tensor, present: Tensor, limit: float) -> Tensor:
-    """Zero mean over the classes present, 0 in the others, and no larger than `limit`: projections in turn."""
-    for _ in range(200):
-        b = torch.where(present, b - b[present].sum() / present.sum().clamp_min(1), 0.0)
-        if not bool((b.abs() > limit).any()):
-            break
-        b = b.clamp(-limit, limit)
-    return b
+    """The nearest point of zero mean over the classes present, 0 in the others, and no larger than `limit`."""
+    moved = torch.where(present, b - b[present].mean(), 0.0)
+    if not bool((moved.abs() > limit).any()):
+        return moved
+    low, high = moved.min() - limit, moved.max() + limit
+    for _ in range(100):  # clip(b - shift) falls as the shift grows: bisection finds where its sum is 0
+        shift = (low + high) / 2
+        above = (moved[present] - shift).clamp(-limit, limit).sum() > 0
+        low, high = torch.where(above, shift, low), torch.where(above, high, shift)
+    return torch.where(present, (moved - shift).clamp(-limit, limit), 0.0)
 
 
 class _Problem:
@@ -104,28 +107,44 @@ class _Problem:
 
 
 def _newton(problem: _Problem, b: Tensor, limit: float) -> Tensor:
-    value = problem.value(b)
+    """Steps over the classes that are free, the others being held at the limit, beyond which they are drawn.
+
+    The minimum is where no class that may fall has a larger slope than another that may rise.
+    """
+    value, edge = problem.value(b), limit * (1 - 1e-12)
+    held = torch.zeros_like(problem.present)
     for _ in range(_MOST_STEPS):
         p = problem.probabilities(b)
-        slope = problem.slope(b, p)
-        pull = slope - slope[problem.present].mean()
-        stuck = ((b >= limit) & (pull < 0)) | ((b <= -limit) & (pull > 0))
-        free = problem.present & ~stuck
-        slope = torch.where(free, slope - slope[free].mean(), 0.0)
-        if not bool(slope.abs().max() > _TOLERANCE):
+        slope, free = problem.slope(b, p), problem.present & ~held
+        falling = slope.masked_fill(~problem.present | (b <= -edge), -torch.inf)
+        rising = slope.masked_fill(~problem.present | (b >= edge), torch.inf)
+        if not bool(falling.max() - rising.min() > 2 * _TOLERANCE):
             break
-        step = problem.direction(p, slope, free)
-        size = 1.0
-        while size > 1e-10:
-            new = _within(b - size * step, problem.present, limit)
-            reached = problem.value(new)
-            if reached <= value - 1e-4 * float(slope @ (b - new)):
-                break
-            size /= 2
+        pull = _centered(slope, free)
+        if bool(pull.abs().max() > _TOLERANCE):
+            found = _along(problem, b, value, slope, problem.direction(p, pull, free), limit)
+            if found is None:
+                break  # no step helps any more: rounding decides
+            b, value = found
+            held = problem.present & (b.abs() >= edge)
         else:
-            break  # no step helps any more: rounding decides
-        b, value = new, reached
+            held[falling.argmax()] = held[rising.argmin()] = False
     return b
+
+
+def _along(
+    problem: _Problem, b: Tensor, value: float, slope: Tensor, step: Tensor, limit: float
+) -> tuple[Tensor, float] | None:
+    """The first better point: the step cut to the limit, then the step until one class meets it, and shorter ones."""
+    room = (limit + b * step.sign()) / step.abs().clamp_min(1e-300)
+    size = min(1.0, float(room[step != 0].min()))
+    points = [_within(b - step, problem.present, limit)] if size < 1 else []
+    points += [b - size / 2**k * step for k in range(40)]
+    for new in points:
+        reached, gain = problem.value(new), float(slope @ (b - new))
+        if gain > 0 and reached <= value - 1e-4 * gain:
+            return new, reached
+    return None
 
 
 def _by_matrix(weight: Tensor, p: Tensor, ridge: float, slope: Tensor, free: Tensor) -> Tensor:
@@ -166,5 +185,6 @@ def _conjugate_gradients(
     return x
 
 
-def _centered(step: Tensor, free: Tensor) -> Tensor:
-    return torch.where(free, step - step[free].mean(), 0.0)
+def _centered(values: Tensor, free: Tensor) -> Tensor:
+    """Without the mean over the free classes, and 0 in the others."""
+    return torch.where(free, values - values[free].sum() / free.sum().clamp_min(1), 0.0)

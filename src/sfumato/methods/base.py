@@ -29,10 +29,14 @@ from sfumato.types import (
     ViewSpec,
 )
 
-__all__ = ["Method", "Networks", "Slot", "context"]
+__all__ = ["HeldLabels", "Method", "Networks", "Slot", "context"]
 
 Slot = Literal["charge", "extras", "refine", "weigh", "target", "divergence"]
 """An attribute of a method in which a rule of an add-on may stand."""
+
+HeldLabels = Literal["extra", "split_online", "split_estimate"]
+"""Whose labels teach what `calibrate` learns: the validation split's, or half of the training labels, not trained on;
+"split_estimate": those too, in a training of which only what was learned is kept, for a second one on all labels."""
 
 
 class Extras(Protocol):
@@ -51,6 +55,7 @@ class Method(nn.Module, ABC):
 
     views: ViewSpec = ViewSpec()
     rounds: Rounds | None = None  # of a method whose `views` are `stored`: how its labels are made
+    held_labels: HeldLabels | None = None  # of a method that cannot do without held-out labels
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
     annealing: SignalAnnealing | None = None  # which labels count, where `supervised_loss` is told the progress
     slots: ClassVar[frozenset[Slot]] = frozenset({"charge"})  # what of it an add-on may change

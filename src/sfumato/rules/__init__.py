@@ -5,6 +5,7 @@ from sfumato.rules.charge import Adjusted, AdjustedAfterwards, ClassWeighted
 from sfumato.rules.equal_share import EqualShare
 from sfumato.rules.feature_distance import FeatureDistance
 from sfumato.rules.loss_threshold import LossThreshold, SoftThenHard
+from sfumato.rules.offset import ClassOffset, ClassThreshold, Instead
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
 from sfumato.rules.pixel_contrast import PixelContrast
@@ -44,7 +45,9 @@ __all__ = [
     "Bell",
     "Charge",
     "ClassCurriculum",
+    "ClassOffset",
     "ClassRebalance",
+    "ClassThreshold",
     "ClassWeighted",
     "Constant",
     "CosineRamp",
@@ -60,6 +63,7 @@ __all__ = [
     "FeaturePerturbation",
     "FixedThreshold",
     "Hard",
+    "Instead",
     "LossThreshold",
     "MeanNormalized",
     "NoRefinement",
