@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -164,9 +166,10 @@ def test_a_full_disk_leaves_the_old_ones_whole(
     old = save(tmp_path, 10)
     write = checkpoint._write
 
-    def full(path: Path, data: bytes) -> None:
-        write(path, data[: len(data) // 2] if path.name == file else data)
+    def full(path: Path, content: Any) -> None:
+        write(path, content)
         if path.name == file:
+            os.truncate(path, path.stat().st_size // 2)
             raise OSError(code, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_write", full)
@@ -178,6 +181,39 @@ def test_a_full_disk_leaves_the_old_ones_whole(
     monkeypatch.undo()
     save(tmp_path, 20)
     assert names(tmp_path) == ["step-00000010", "step-00000020"]
+
+
+def test_a_disk_that_fills_up_under_tensors_is_said_to_be_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written by safetensors, whose errors are no OSErrors."""
+
+    def fail(tensors: Any, path: Path) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    old = save(tmp_path, 10)
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(DataError, match="Disk full while saving a checkpoint"):
+        save(tmp_path, 20)
+    with pytest.raises(DataError, match="Disk full while saving a checkpoint"):
+        checkpoint.save_copy(tmp_path / "copies", 20, {"weight": torch.ones(2)})
+    assert checkpoint.latest(tmp_path) == (old, [])
+
+
+def test_a_tensor_mapped_from_a_file_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be larger than the memory: safetensors writes from where it lies."""
+    with (tmp_path / "table").open("wb") as file:
+        file.truncate(4 * 1000)
+    mapped = torch.from_file(str(tmp_path / "table"), shared=True, size=1000).reshape(10, 100)
+    mapped[-1] = 7.0
+    places, write = [], safetensors.torch.save_file
+
+    def watched(tensors: dict[str, Tensor], path: Path) -> None:
+        places.extend(tensor.data_ptr() for tensor in tensors.values())
+        write(tensors, path)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", watched)
+    path = save(tmp_path / "checkpoints", 1, table=mapped)
+    assert mapped.data_ptr() in places
+    assert same(checkpoint.load(path).tensors["model"]["table"], mapped)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

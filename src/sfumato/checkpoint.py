@@ -35,6 +35,7 @@ NAME = re.compile(r"step-(\d{8,})")
 UNFINISHED = re.compile(r"\.step-\d+\.(new|gone)")
 REPLACED = re.compile(r"\.(step-\d+)\.old")
 FULL = (errno.ENOSPC, errno.EDQUOT)
+Content = bytes | dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,18 @@ def save(
         UsageError: a value that could not be read back without running code of the file.
 
     """
-    files = _serialized(step, tensors, state, optimizer)
+    files = _contents(tensors, state, optimizer)
     target = folder / f"step-{step:08d}"
     new = folder / f".{target.name}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clean(folder)
         new.mkdir()
-        for name, data in files.items():
-            _write(new / name, data)
+        for name, content in files.items():
+            _write(new / name, content)
+        sums = {name: {"bytes": (new / name).stat().st_size, "sha256": _sha256(new / name)} for name in files}
+        manifest = {"format": FORMAT, "step": step, "tensors": list(tensors), "files": sums}
+        _write(new / MANIFEST, json.dumps(manifest, indent=1).encode())
         _flush(new)
         _swap(new, target)
     except OSError as error:
@@ -143,7 +147,7 @@ def save_copy(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> Path:
     new = path.with_name(f".{path.name}.new")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(new, safetensors.torch.save(_standalone(tensors)))
+        _write(new, _standalone(tensors))
         os.replace(new, path)
         _flush(folder)
     except OSError as error:
@@ -171,15 +175,15 @@ def _checkpoints(folder: Path) -> list[Path]:
 # Writing
 
 
-def _serialized(
-    step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], optimizer: Mapping[str, Any]
-) -> dict[str, bytes]:
-    """File name to contents; the manifest comes last."""
-    files: dict[str, bytes] = {}
+def _contents(
+    tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], optimizer: Mapping[str, Any]
+) -> dict[str, Content]:
+    """File name to contents, all but the manifest. Whatever is wrong with them is found before a file is written."""
+    files: dict[str, Content] = {}
     for name, group in tensors.items():
         if not re.fullmatch(r"\w+", name):
             raise UsageError(f"Checkpoint: '{name}' is no name for a group of tensors. Use letters, digits and '_'.")
-        files[f"{name}.safetensors"] = safetensors.torch.save(_standalone(group))
+        files[f"{name}.safetensors"] = _standalone(group)
     for where in _not_plain(optimizer, "optimizer"):
         raise UsageError(f"Checkpoint: {where}. Use plain numbers, strings, lists, dicts and tensors.")
     buffer = io.BytesIO()
@@ -191,9 +195,6 @@ def _serialized(
         raise UsageError(
             f"Checkpoint: the state is not JSON: {error}. Use numbers, strings, lists and dicts."
         ) from error
-    sums = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    manifest = {"format": FORMAT, "step": step, "tensors": list(tensors), "files": sums}
-    files[MANIFEST] = json.dumps(manifest, indent=1).encode()
     return files
 
 
@@ -227,10 +228,17 @@ def _not_plain(value: object, where: str) -> Iterator[str]:
         yield f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which cannot be read back safely"
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
+def _write(path: Path, content: Content) -> None:
+    """Tensors are written from where they lie: of one that is mapped from a file a copy may not fit into memory."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        try:
+            safetensors.torch.save_file(content, path)
+        except safetensors.SafetensorError as error:
+            code = re.search(r"os error (\d+)", str(error))  # of the system, when that is what failed
+            raise OSError(int(code[1]) if code else errno.EIO, str(error)) from error
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
