@@ -43,7 +43,7 @@ def _alternatives(hint: Any, default: Any) -> Iterator[Any]:
     elif default is None:
         yield from (0.5, 0.9) if float in kinds else (2,)
     elif isinstance(default, (int, float)):
-        factors = (0.5, 0.25, 2, 0.05, 20)  # the last two for limits that the small problems are far from
+        factors = (0.5, 0.25, 2, 0.05, 20, 0.01)  # the last for limits that the small problems are far from
         yield from (type(default)(factor * default) for factor in factors) if default else (type(default)(1),)
     else:
         raise AssertionError(f"no other value known for an option of type {hint}")

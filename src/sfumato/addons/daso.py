@@ -119,6 +119,7 @@ class Blended(Targeter):
         self._alignment = (alignment,)  # in a tuple: its state is saved where its loss is
         self.counts = BlockCounts(num_classes, length=window)
         self.similar: Tensor | None = None  # q (N, C) of the batch observed last, once begun; no memory
+        self.share = torch.zeros(num_classes)  # v (C,), as counted before it
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         alignment = self._alignment[0]
@@ -127,6 +128,7 @@ class Blended(Targeter):
             weak = Output(p if context.logits is None else context.logits, context.features)
             self.similar = probability(alignment.resembles(weak, valid))
         self.counts.begin(context.progress.step)
+        self.share = heed(self.counts.value, self.temperature)
         blended = self._blended(p)
         self.counts.observe(class_counts(blended.argmax(dim=1), self.num_classes, valid.to(p.dtype)))
         self.target.observe(blended, valid, context)
@@ -138,7 +140,7 @@ class Blended(Targeter):
     def _blended(self, p: Tensor) -> Tensor:
         if self.similar is None:
             return p
-        return blend(p, self.similar, heed(self.counts.value, self.temperature))
+        return blend(p, self.similar, self.share)
 
 
 def daso(

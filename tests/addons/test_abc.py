@@ -1,0 +1,169 @@
+"""ABC in a method: what its layer is charged for, and where it ends up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sfumato.errors import UsageError
+from sfumato.functional.divergence import cross_entropy
+from sfumato.functional.probability import probability
+from sfumato.methods import Facts
+from sfumato.types import Progress
+from tests.addons.cases import joined
+from tests.methods.cases import nets_of
+from tests.methods.problems import CLASSIFICATION, SEGMENTATION, Echo, Tiny, image_batch, logits_batch
+
+COUNTS = (40, 10, 4)
+
+
+def made(task=CLASSIFICATION, *, name="fixmatch", net=None, counts=COUNTS, **options):
+    classes = len(counts)
+    case = joined("abc", name, task)
+    method = case.make(Facts(classes, 64, task.dense, num_labeled=8, label_counts=counts), options)
+    torch.manual_seed(0)
+    method.attach(net or Tiny(classes, dense=task.dense))
+    return method
+
+
+def loss_of(method, net, batch, progress=Progress(0, 10)):  # noqa: B008
+    return method.loss(nets_of(net), batch, progress)
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, SEGMENTATION], ids=lambda t: t.name)
+@pytest.mark.parametrize("target", ["soft", "hard"])
+def test_the_loss_is_that_of_the_paper(task, target):
+    """Sample by sample, with the numbers that are drawn."""
+    net, progress = Tiny(3, dense=task.dense), Progress(6, 9)
+    method = made(task, net=net, target=target, threshold=0.5)
+    method.views = replace(method.views, strong=2)
+    with torch.no_grad():  # so that it says all there is to say
+        method.extras[-1].second.head.weight.normal_(generator=torch.Generator().manual_seed(4))
+    batch = image_batch(task, method.views)
+    got = loss_of(method, net, batch, progress).extras["abc"]
+
+    layer, u = method.extras[-1].second, batch.unlabeled
+    chance = 4.0 / torch.tensor(COUNTS)
+    places = 12 if task.dense else 1
+    views = nets_of(net).forward(batch, method.views)
+
+    def rows(out):
+        z = layer(out.features)
+        return z.movedim(1, -1).reshape(-1, 3)
+
+    y, z = batch.labeled.y.flatten(), rows(views.labeled)
+    kept = batch.labeled.draw("abc", places).flatten() < chance[y]
+    want = (cross_entropy(z, y) * kept).mean()
+    q = probability(rows(views.weak)).detach()
+    label = q.argmax(dim=1)
+    now = 1 - 6 / 8 * (1 - chance[label])
+    counted = (u.draw("abc", places).flatten() < now) & (q.max(dim=1).values >= 0.5)
+    for strong in views.strong:
+        want = want + (cross_entropy(rows(strong), q if target == "soft" else label) * counted).mean()
+    torch.testing.assert_close(got, want)
+    assert 0 < kept.float().mean() < 1
+    assert 0 < counted.float().mean() < 1
+
+
+def test_pseudo_labels_are_the_second_layers_own():
+    """The network's own layer may say what it will."""
+    net = Tiny(3, dense=False)
+    method = made(net=net, threshold=0.0)
+    batch = image_batch(CLASSIFICATION, method.views)
+    before = loss_of(method, net, batch).extras["abc"]
+    with torch.no_grad():
+        net.head.weight.neg_()
+    torch.testing.assert_close(loss_of(method, net, batch).extras["abc"], before)
+
+
+def test_its_gradient_shapes_the_features_and_not_the_first_layer():
+    net = Tiny(3, dense=False)
+    method = made(net=net)
+    loss_of(method, net, image_batch(CLASSIFICATION, method.views)).extras["abc"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.body.parameters())
+    assert net.head.weight.grad is None
+    assert method.extras[-1].second.head.weight.grad.abs().sum() > 0
+
+
+def test_two_strong_views_are_both_charged():
+    net = Tiny(3, dense=False)
+    method = made(net=net, name="unimatch", threshold=0.0)
+    batch = image_batch(CLASSIFICATION, method.views)
+    images = [view.clone().requires_grad_() for view in batch.unlabeled.strong]
+    batch = replace(batch, unlabeled=replace(batch.unlabeled, strong=tuple(images)))
+    loss_of(method, net, batch).extras["abc"].backward()
+    assert len(images) == 2
+    assert all(image.grad.abs().sum() > 0 for image in images)
+
+
+def test_a_class_without_labels_is_kept_and_nothing_is_infinite():
+    """The reference divides 0 by 0: with such a class it keeps no sample of any."""
+    net = Tiny(3, dense=False)
+    method = made(net=net, counts=(40, 0, 4))
+    torch.testing.assert_close(method.extras[-1].chance, torch.tensor([0.1, 1.0, 1.0]))
+    assert loss_of(method, net, image_batch(CLASSIFICATION, method.views)).extras["abc"] > 0
+
+
+def test_labels_alone_train_it():
+    net = Tiny(3, dense=False)
+    method = made(net=net, name="supervised")
+    assert loss_of(method, net, image_batch(CLASSIFICATION, method.views)).extras["abc"] > 0
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, SEGMENTATION], ids=lambda t: t.name)
+def test_the_network_that_is_kept_ends_in_the_second_layer(task):
+    net = Tiny(3, dense=task.dense)
+    method = made(task, net=net)
+    batch = image_batch(task, method.views)
+    loss_of(method, net, batch)
+    kept, x = method.deployed(net), batch.labeled.x
+    second = method.extras[-1].second
+    want = probability(second(net(x).features))
+    torch.testing.assert_close(probability(kept(x).logits), want)
+    assert not torch.allclose(probability(net(x).logits), want)
+
+
+def test_of_an_average_the_averaged_layer_is_kept():
+    net = Tiny(3, dense=False)
+    method = made(net=net)
+    nets = nets_of(net)  # momentum 0.5 at most, ramped: (1 + k) / (10 + k)
+    batch = image_batch(CLASSIFICATION, method.views)
+    start = method.extras[-1].second.head.weight.clone()
+    method.loss(nets, batch, Progress(0, 10))
+    with torch.no_grad():
+        method.extras[-1].second.head.weight += 1
+    kept = method.deployed(net).head.weight
+    torch.testing.assert_close(kept, start + 1 - nets.momentum(0))
+    assert 0 < nets.momentum(0) < 1
+
+
+def test_a_teachers_features_go_through_the_averaged_layer():
+    net = Tiny(3, dense=False)
+    method = made(net=net, name="mean_teacher", threshold=0.0)
+    assert method.views.teacher == "ema"
+    assert method.extras[-1].taught
+
+
+def test_a_network_without_a_named_last_layer_cannot_be_deployed():
+    net = Echo(classes=3)
+    method = made(net=net)
+    method.loss(nets_of(net), logits_batch(CLASSIFICATION, method.views, classes=3), Progress(0, 10))
+    with pytest.raises(UsageError, match="which Echo does not name"):
+        method.deployed(net)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threshold": 1.5}, "abc(threshold=1.5): expected a probability, 0 to 1; 0 takes all."),
+        ({"target": "sof"}, "abc.target='sof'"),
+        ({"counts": ()}, "label_counts has 0 numbers"),
+    ],
+)
+def test_mistakes(options, text):
+    counts = options.pop("counts", COUNTS)
+    with pytest.raises(UsageError) as error:
+        joined("abc", "fixmatch", CLASSIFICATION).make(Facts(3, 64, label_counts=counts), options)
+    assert text in str(error.value)
