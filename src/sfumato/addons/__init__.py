@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
+from sfumato.addons.abc import abc
 from sfumato.addons.adsh import adsh
 from sfumato.addons.calibratemix import calibratemix
+from sfumato.addons.cossl import cossl
+from sfumato.addons.darp import darp
+from sfumato.addons.daso import daso
 from sfumato.addons.debiaspl import debiaspl
 from sfumato.addons.distribution_alignment import distribution_alignment
 from sfumato.addons.label_smoothing import label_smoothing
@@ -55,8 +59,12 @@ class Entry:
 
 
 ADDONS: Mapping[str, Entry] = {
+    "abc": Entry(abc, "Lee et al. 2021, ABC", "eq. 2-5", frozenset({"extras"})),
     "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
     "calibratemix": Entry(calibratemix, "CalibrateMix (seed paper)", "eq. 1-8", frozenset({"extras"})),
+    "cossl": Entry(cossl, "Fan et al. 2022, CoSSL", "section 3, on-line", frozenset({"extras", "refine"})),
+    "darp": Entry(darp, "Kim et al. 2020, DARP", "eq. 1, algorithm 1", frozenset({"target"})),
+    "daso": Entry(daso, "Oh et al. 2022, DASO", "eq. 3-6", frozenset({"extras", "target"})),
     "debiaspl": Entry(debiaspl, "Wang et al. 2022, DebiasPL", "without CLD", frozenset({"divergence", "refine"})),
     "distribution_alignment": Entry(
         distribution_alignment, "Berthelot et al. 2020, ReMixMatch", "section 3.1", frozenset({"refine"})
