@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sfumato.report import charts, palette, summary, views, wording
+from sfumato.report.doubts import sentence
 from sfumato.report.overlays import overlays
 from sfumato.report.pictures import Images
 from sfumato.report.read import read_account
@@ -70,6 +71,7 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
         baseline_counts = None
     masks = account.criterion.key == "miou"
     seeds = len(entry.runs) if entry is not None else 1
+    doubted = views.doubts(entry)
     classes = () if counts is None else summary.class_figures(counts, baseline_counts, seeds)
     return {
         "account": account,
@@ -100,6 +102,9 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
         "uncertain": views.uncertain(account, images),
         "predicted": counts is not None,
         "pictured": images is not None,
+        "doubts": doubted,
+        "doubted": "" if doubted is None else sentence(doubted),
+        "trained": views.trained(entry),
     }
 
 

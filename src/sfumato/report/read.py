@@ -14,6 +14,7 @@ from pathlib import Path
 from sfumato.criterion import criterion_of
 from sfumato.errors import DataError
 from sfumato.report import load, wording
+from sfumato.report.doubts import read_doubts
 from sfumato.report.records import Account, Collapse, Entry, Finding, Provenance, Run
 
 BASELINES = ("supervised_strong", "supervised")
@@ -23,6 +24,7 @@ Figures = Mapping[str, tuple[float, ...]]
 """Name of a figure -> one value a seed."""
 
 _RUN_FILES = ("metrics.json", "metrics.jsonl", "config.yaml")
+_NO_PART = ("notes", "hashes", "version", "lists", "wrong_labels")
 _FACTS = {
     "data": ("data.source", "data.path"),
     "protocol": ("data.protocol",),
@@ -107,7 +109,16 @@ def read_run(folder: Path) -> Run:
         curves=curves,
         predictions=predictions,
         rare=load.texts(card.get("rare")),
+        trained=_trained(metrics.get("class_counts"), len(classes)),
+        doubts=read_doubts(folder, metrics.get("suspects")),
     )
+
+
+def _trained(value: object, classes: int) -> dict[str, tuple[int, ...]]:
+    """Images of each class by part, where they are all there."""
+    parts = value if isinstance(value, Mapping) else {}
+    found = {str(part): tuple(load.whole(item) or 0 for item in counts) for part, counts in parts.items()}
+    return {part: counts for part, counts in found.items() if len(counts) == classes}
 
 
 def _collapse(value: object) -> Collapse | None:
@@ -281,10 +292,12 @@ def _provenance(folder: Path, first: Path, entries: Sequence[Entry]) -> Provenan
 
 def _told_splits(splits: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     """Parts by their size, and the lists that made them by their hashes."""
-    parts = {key: value for key, value in splits.items() if key not in ("notes", "hashes", "version", "lists")}
+    parts = {key: value for key, value in splits.items() if key not in _NO_PART}
     lists = load.flatten(splits.get("lists") or {})
     hashes = ((f"list {part}", f"SHA-256 {value}") for part, value in lists.items())
-    return (*((key, _counted(value)) for key, value in parts.items()), *hashes)
+    wrong = splits.get("wrong_labels")
+    noise = [("wrong labels", _counted(list(wrong)))] if wrong and isinstance(wrong, Mapping) else []
+    return (*((key, _counted(value)) for key, value in parts.items()), *noise, *hashes)
 
 
 def _nearest(first: Path, folder: Path, name: str) -> Path:

@@ -72,6 +72,29 @@ class Collapse:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A label to look at. The margin is negative where the network preferred another class on average."""
+
+    file: str
+    label: str
+    suggested: str
+    margin: float | None
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """All of them. precision and recall are of labels that were made wrong on purpose; None where none were."""
+
+    listed: int
+    labels: int
+    evaluations: int
+    precision: float | None
+    recall: float | None
+    first: tuple[Doubt, ...]  # the lowest margins
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One training run: one method, one seed."""
 
@@ -95,6 +118,8 @@ class Run:
     curves: Mapping[str, Series]
     predictions: Predictions | None
     rare: tuple[str, ...] = ()  # classes with few of the labelled pixels
+    trained: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # part -> images of each class
+    doubts: Doubts | None = None
 
 
 @dataclass(frozen=True, slots=True)

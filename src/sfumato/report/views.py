@@ -12,7 +12,7 @@ from sfumato.criterion import Criterion
 from sfumato.report import summary, wording
 from sfumato.report.palette import ANSWERS
 from sfumato.report.pictures import Images, Picture, pictures
-from sfumato.report.records import FIGURES, Account, Entry, Finding, Ints
+from sfumato.report.records import FIGURES, Account, Doubts, Entry, Finding, Ints
 
 FULL_MATRIX = 20
 """Up to so many classes the confusion matrix is shown whole."""
@@ -290,6 +290,18 @@ def tiles(
         missed = one.guesses[0][0] != one.label
         made.append(Tile(held.get(one.row), one.name, guesses, classes[one.label], missed))
     return tuple(made)
+
+
+def doubts(entry: Entry | None) -> Doubts | None:
+    """The labels to look at, of the first seed that lists any."""
+    found = [run.doubts for run in entry.runs if run.doubts is not None] if entry is not None else []
+    return next((one for one in found if one.listed), found[0] if found else None)
+
+
+def trained(entry: Entry | None) -> Mapping[str, tuple[int, ...]]:
+    """Labelled and unlabelled images of each class that the first seed was trained on; nothing where it is unknown."""
+    counts = entry.runs[0].trained if entry is not None and entry.runs else {}
+    return {part: counts[part] for part in ("labeled", "unlabeled") if any(counts.get(part, ()))}
 
 
 def mistakes(account: Account, images: Images | None) -> tuple[Tile, ...]:
