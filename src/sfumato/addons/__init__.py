@@ -14,6 +14,7 @@ from functools import partial
 from typing import get_args
 
 from sfumato.addons.abc import abc
+from sfumato.addons.acr import acr
 from sfumato.addons.adsh import adsh
 from sfumato.addons.calibratemix import calibratemix
 from sfumato.addons.cossl import cossl
@@ -60,6 +61,7 @@ class Entry:
 
 ADDONS: Mapping[str, Entry] = {
     "abc": Entry(abc, "Lee et al. 2021, ABC", "eq. 2-5", frozenset({"extras"})),
+    "acr": Entry(acr, "Wei and Gan 2023, ACR", "as released", frozenset({"extras", "target", "weigh"})),
     "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
     "calibratemix": Entry(calibratemix, "CalibrateMix (seed paper)", "eq. 1-8", frozenset({"extras"})),
     "cossl": Entry(cossl, "Fan et al. 2022, CoSSL", "section 3, on-line", frozenset({"extras", "refine"})),
