@@ -79,16 +79,16 @@ _LAST_FIFTH = "eurosat"  # of each class, in the order of the file names, is wha
 
 
 def find(name: str, *, download: bool = False) -> Path:
-    """The folder of a data set: the first of `places` that is there; `download` puts it there if none is.
+    """The folder of a data set: the first of `places` that holds something; `download` puts it there if none does.
 
-    Raises DataError that says where it was looked for, what is expected there and how to get it.
+    With `download` files of torchvision that are there are looked through, and those fetched that are not whole. Raises DataError that says where it was looked for, what is expected there and how to get it.
     """
     protocol = _known(name)
-    there = next((place for place in places(name) if place.exists()), None)
+    there = next((place for place in places(name) if place.is_dir() and any(place.iterdir())), None)
+    if download and (there is None or _of_torchvision(there)):
+        return fetch(name, there or places(name)[0])
     if there is not None:
         return there
-    if download:
-        return fetch(name, places(name)[0])
     looked = " and ".join(str(place) for place in places(name))
     get = (
         f"Get it with download=true (torchvision's own files, into {places(name)[0]})"
@@ -99,6 +99,12 @@ def find(name: str, *, download: bool = False) -> Path:
         f"protocol={name}: {protocol.title} was looked for in {looked}, and is not there. Expected: {protocol.layout}. "
         f"{get}. Or say where it is: data=PATH, or {HOME}=FOLDER for the folder that holds {name}/."
     )
+
+
+def _of_torchvision(folder: Path) -> bool:
+    from sfumato.data.sources import torchvision_files
+
+    return torchvision_files.recognizes(folder)
 
 
 def places(name: str) -> list[Path]:
