@@ -56,6 +56,8 @@ def test_the_total_counts_what_is_left(planned: Plan) -> None:
     assert found.totals()[0] == f"8 runs, 0 done and 8 left; 2 at a time, each on 1 thread: about {duration(4 * one)}"
     assert found.totals()[1].startswith("memory: up to 3.0 GiB of ")
     assert found.rows()[1] == ["bars, fixmatch", "4", "0", "2", duration(one), duration(4 * one), "1.5"]
+    told = found.as_json()
+    assert (told["seconds"], told["jobs"], told["kinds"][1]["cost"]["full"]) == (found.seconds, 2, 0.5)
     assert not planned.folder.exists()
 
 

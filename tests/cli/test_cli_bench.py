@@ -114,8 +114,9 @@ def test_killed_or_interrupted_it_ends_as_if_it_had_not_been(file: Path, call: C
     assert done.exit_code in (0, 4), done.stderr
     assert call("bench", file, "-o", "whole", "-j", 1, "--threads", 1).exit_code in (0, 4)
     assert same_weights(Path("out") / FIXMATCH, Path("whole") / FIXMATCH)
-    again = call("bench", *options)
-    assert "1 run in out, 1 finished" in again.stdout
+    again = call("bench", *options, "--json")
+    assert "1 run in out, 1 finished" in again.stderr
+    assert json.loads(again.stdout)["rows"][0]["n"] == 1
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
+from typing import Any
 
 from sfumato.bench.grid import Cell, distinct
 from sfumato.bench.measure import Cost, measure, silent
@@ -81,6 +82,11 @@ class Estimate:
             )
         return lines
 
+    def as_json(self) -> dict[str, Any]:
+        """In seconds and GiB."""
+        kinds = [asdict(kind) for kind in self.kinds]
+        return {"kinds": kinds, "jobs": self.jobs, "threads": self.threads, "seconds": self.seconds}
+
     def _device(self, at_once: int) -> str:
         most = max((kind.cost.device_memory for kind in self.kinds), default=0.0)
         return f"; of the accelerators up to {most * at_once:.1f} GiB" if most else ""
@@ -92,8 +98,9 @@ def estimate(plan: Plan, *, say: Say = print, measure_all: Measure | None = None
     What several runs at a time take from each other is in it as far as these few steps show it. Runs that are half
     done count by the steps that are left.
     """
-    first = {(cell.data, cell.method): cell for cell in reversed(list(distinct(plan.cells)))}
-    kinds = {(cell.data, cell.method): first[cell.data, cell.method] for cell in distinct(plan.cells)}
+    kinds: dict[tuple[str, str], Cell] = {}
+    for cell in distinct(plan.cells):
+        kinds.setdefault((cell.data, cell.method), cell)
     say(f"trying a few steps of each method on each data, {len(kinds)} in all")
     found = (measure_all or in_processes)([cell.config for cell in kinds.values()], plan)
     made = [

@@ -186,7 +186,7 @@ def _block(
     data: str, labels: str, rows: Rows, metric: str | None, against: str | None, split: Part, notes: list[str]
 ) -> Block:
     ended = [run.metrics for seeds in rows.values() for run in seeds.values() if run.metrics is not None]
-    part: Part = "val" if split == "val" or (ended and not all(one["test"] for one in ended)) else "test"
+    part: Part = "val" if split == "val" or (ended and not all(one.get("test") for one in ended)) else "test"
     criterion = criterion_of(ended[0] if ended else None).key
     wanted = metric or criterion
     values = {name: _values(seeds, part) for name, seeds in rows.items()}
@@ -218,9 +218,9 @@ def _values(seeds: Mapping[int, Run], part: Part) -> dict[str, dict[int, float]]
     for seed, run in sorted(seeds.items()):
         if run.metrics is None:
             continue
-        costs = {"seconds": run.metrics["seconds"], "cpu_seconds": run.metrics.get("cpu_seconds"), "images": run.images}
-        scaled = {SCALED: run.metrics["test_calibrated"].get("ece")} if part == "test" else {}
-        for key, value in (run.metrics[part] | scaled | costs).items():
+        costs = {key: run.metrics.get(key) for key in ("seconds", "cpu_seconds")} | {"images": run.images}
+        scaled = {SCALED: run.metrics.get("test_calibrated", {}).get("ece")} if part == "test" else {}
+        for key, value in (run.metrics.get(part, {}) | scaled | costs).items():
             if value is not None and math.isfinite(value):
                 found.setdefault(key, {})[seed] = float(value)
     return found
