@@ -67,9 +67,11 @@ def draw_splits(
     splits = as_splits(
         table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include, keep=keep
     )
-    noisy = np.concatenate([labeled, held.val]) if noise.val else labeled
-    wrong = noise.flipped(table.names, table.labels, len(table.classes), noisy, seed)
-    told = [*_tail_notes(table, splits, tail), *_noise_note(splits, noise, wrong, len(noisy))]
+    wrong, of = {}, 0
+    for rows in (labeled, held.val) if noise.val else (labeled,):  # each by itself: a share of both
+        wrong |= noise.flipped(table.names, table.labels, len(table.classes), rows, seed)
+        of += len(rows)
+    told = [*_tail_notes(table, splits, tail), *_noise_note(splits, noise, wrong, of)]
     return replace(splits, wrong=wrong, notes=[*splits.notes, *told])
 
 

@@ -81,7 +81,9 @@ _LAST_FIFTH = "eurosat"  # of each class, in the order of the file names, is wha
 def find(name: str, *, download: bool = False) -> Path:
     """The folder of a data set: the first of `places` that holds something; `download` puts it there if none does.
 
-    With `download` files of torchvision that are there are looked through, and those fetched that are not whole. Raises DataError that says where it was looked for, what is expected there and how to get it.
+    With `download` the files of torchvision that are there are looked through, and what is missing is fetched.
+
+    Raises DataError that says where it was looked for, what is expected there and how to get it.
     """
     protocol = _known(name)
     there = next((place for place in places(name) if place.is_dir() and any(place.iterdir())), None)
