@@ -50,3 +50,13 @@ def test_any_size(size: int) -> None:
     out = model(torch.randn(2, 1, size, size))
     assert out.logits.shape == (2, 7)
     assert out.features.shape == (2, 128)
+
+
+def test_the_wider_net_and_the_one_for_96_pixels_have_the_published_sizes() -> None:
+    for name, size, parameters in (("wrn_28_8", 32, 23_354_842), ("wrn_37_2", 96, 5_929_434)):
+        model = build_model(name, num_classes=10, image_size=size)
+        assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert model.num_features == 256
+    with torch.no_grad():
+        trunk = model.backbone.stages(model.backbone.stem(torch.zeros(1, 3, 96, 96)))
+    assert trunk.shape == (1, 256, 6, 6)  # four strides of 2

@@ -154,7 +154,7 @@ def _undecayed(net: nn.Module) -> frozenset[str]:
 
 
 def layer_scales(net: nn.Module, decay: float) -> dict[str, float]:
-    """Parameter of a timm model -> decay^(layers above it), as BEiT and USB scale learning rates.
+    """Parameter of a timm model -> decay^(layers above it, the head among them), as BEiT and USB scale rates.
 
     Raises UsageError for a net that does not say what its layers are.
     """
@@ -168,8 +168,8 @@ def layer_scales(net: nn.Module, decay: float) -> dict[str, float]:
             "or layer_decay=1."
         )
     layers: dict[str, int] = group_parameters(inner, matcher(coarse=False), reverse=True)
-    last = max(layers.values())
-    return {f"{prefix}{name}": decay ** (last - layer) for name, layer in layers.items()}
+    head = max(layers.values()) + 1
+    return {f"{prefix}{name}": decay ** (head - layer) for name, layer in layers.items()}
 
 
 def fit(values: tuple[float, ...], in_channels: int) -> tuple[float, ...]:
