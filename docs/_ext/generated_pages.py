@@ -5,19 +5,26 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Literal, Protocol, get_args, get_origin
 
+from diagram import diagram, steps
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from typer.main import get_command
 
 import sfumato
-from sfumato.methods import METHODS, Description, describe
+from sfumato import addons
+from sfumato.addons import Description as AddonDescription
+from sfumato.addons import Entry as AddonEntry
+from sfumato.methods import METHODS, Description, Entry, describe
+from sfumato.methods.building import type_hints_of
+from sfumato.methods.choices import year
 
+Builder = Callable[..., object]
 ARGUMENT = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
 
 
@@ -71,11 +78,10 @@ def allowed(annotation: object) -> str:
     return "none" if annotation is type(None) else name.replace("|", "or")
 
 
-def option_table(name: str, meanings: dict[str, str]) -> list[str]:
-    builder = METHODS[name].build
-    hints = get_type_hints(builder.func if isinstance(builder, partial) else builder)
+def option_table(builder: Builder, described: Description | AddonDescription, meanings: dict[str, str]) -> list[str]:
+    hints = type_hints_of(builder)
     rows = []
-    for option, default in describe(name).defaults.items():
+    for option, default in described.defaults.items():
         cells = [f"`{option}`", f"`{default}`", allowed(hints[option])]
         if meanings:
             cells.append(prose(meanings.get(option, "")))
@@ -85,23 +91,68 @@ def option_table(name: str, meanings: dict[str, str]) -> list[str]:
     return [*head, *rows] if rows else ["No options."]
 
 
-def method_section(name: str) -> str:
-    method, builder = describe(name), METHODS[name].build
-    text, meanings = sections(method.summary)
-    opening, background = prose(text), inspect.getdoc(inspect.getmodule(builder)) or ""
+def links(names: Sequence[str], folder: str) -> str:
+    return ", ".join(f"[{name}](../{folder}/{name}.md)" for name in names) or "none"
+
+
+def literal_facts(described: Description | AddonDescription) -> list[str]:
+    """Which options take a formula to the letter, if any."""
+    found = [f"`{option}={value}`" for option, values in described.literal.items() for value in values]
+    return [f"To the letter, or as released: {', '.join(found)}"] if found else []
+
+
+def page(
+    described: Description | AddonDescription, builder: Builder, facts: Sequence[str], picture: Sequence[str]
+) -> str:
+    text, meanings = sections(described.summary)
+    opening, background = prose(text), described.about
     if isinstance(builder, partial):
         fixed = ", ".join(f"`{key}={value}`" for key, value in builder.keywords.items())
         opening, background = f"`{builder.func.__name__}` with {fixed}.", ""
     long = ["```text", background, "```", ""] if "\n\n" in background else []
-    facts = [f"Paper: {prose(method.paper)}", f"Equations: {prose(method.equations)}", f"Sees: {seen(method)}"]
+    listed = [f"Paper: {prose(described.paper)}", f"Equations: {prose(described.equations)}", *facts]
+    body = [f"# {described.name}", "", opening, "", *picture, *(f"- {fact}" for fact in listed), "", *long]
+    return "\n".join([*body, *option_table(builder, described, meanings), ""])
+
+
+def method_page(name: str) -> str:
+    method = describe(name)
+    facts = [f"Sees: {seen(method)}"]
     if method.dense_only or method.classes_only:
         facts.append(f"For images with {'masks' if method.dense_only else 'one class each'} only")
-    body = [f"## {name}", "", opening, "", *(f"- {fact}" for fact in facts), "", *long]
-    return "\n".join([*body, *option_table(name, meanings), ""])
+    facts += [f"Add-ons: {links(addons.addons_for(name, dense=method.dense_only), 'addons')}", *literal_facts(method)]
+    picture = ["```{raw} html", diagram(steps(method.views, method.choices)), "```", ""]
+    return page(method, METHODS[name].build, facts, picture)
+
+
+def addon_page(name: str) -> str:
+    addon = addons.describe(name)
+    facts = [
+        f"Changes: {addon.changes}",
+        f"Fits, for images with a class each: {links(addons.methods_for(name), 'methods')}",
+        f"Fits, for images with masks: {links(addons.methods_for(name, dense=True), 'methods')}",
+        *literal_facts(addon),
+    ]
+    return page(addon, addons.ADDONS[name].build, facts, [])
+
+
+def line(folder: str, name: str, about: str, entry: Entry | AddonEntry) -> str:
+    cells = (f"[{name}](_generated/{folder}/{name}.md)", about, str(year(entry.paper) or ""), prose(entry.paper))
+    return f"| {' | '.join([*cells, prose(entry.equations)])} |"
 
 
 def methods_page() -> str:
-    return "\n".join(method_section(name) for name in METHODS)
+    """The two tables; the pages of the lines are made beside it."""
+    rows = [line("methods", name, entry.trains, entry) for name, entry in METHODS.items()]
+    others = [line("addons", name, entry.changes, entry) for name, entry in addons.ADDONS.items()]
+    return "\n".join(
+        [
+            "| method | images with | year | paper | equations |", "|---|---|---|---|---|", *rows, "",
+            "## Add-ons", "",
+            "An add-on changes a choice of a method, whichever it is: `method=softmatch addon=seval`.", "",
+            "| add-on | changes | year | paper | equations |", "|---|---|---|---|---|", *others, "",
+        ]
+    )  # fmt: skip
 
 
 def api_pages() -> dict[str, str]:
@@ -163,11 +214,18 @@ def cli_page() -> str:
 
 def write_pages(app: Sphinx, config: Config) -> None:
     folder = Path(app.srcdir) / "_generated"
-    pages = {"methods.md": methods_page(), "cli.md": cli_page(), **api_pages()}
-    (folder / "api").mkdir(parents=True, exist_ok=True)
-    for old in (folder / "api").glob("*.md"):
-        if f"api/{old.name}" not in pages:
-            old.unlink()
+    pages = {
+        "methods.md": methods_page(),
+        "cli.md": cli_page(),
+        **{f"methods/{name}.md": method_page(name) for name in METHODS},
+        **{f"addons/{name}.md": addon_page(name) for name in addons.ADDONS},
+        **api_pages(),
+    }
+    for room in ("api", "methods", "addons"):
+        (folder / room).mkdir(parents=True, exist_ok=True)
+        for old in (folder / room).glob("*.md"):
+            if f"{room}/{old.name}" not in pages:
+                old.unlink()
     for name, text in pages.items():
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:

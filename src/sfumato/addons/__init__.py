@@ -31,12 +31,24 @@ from sfumato.errors import UsageError, nearest
 from sfumato.methods import METHODS, Facts, Method, build
 from sfumato.methods.base import Slot
 from sfumato.methods.building import checked, options_of
+from sfumato.methods.choices import literal_readings
 
-__all__ = ["ADDONS", "Description", "Entry", "describe", "entry", "fits", "join", "methods_for", "options"]
+__all__ = [
+    "ADDONS",
+    "Description",
+    "Entry",
+    "addons_for",
+    "describe",
+    "entry",
+    "fits",
+    "join",
+    "methods_for",
+    "options",
+]
 
 CHANGES: Mapping[Slot, str] = {
     "charge": "the loss of labels",
-    "extras": "the losses beside it",
+    "extras": "further losses",
     "refine": "the correction of predictions",
     "weigh": "the weight of pseudo-labels",
     "target": "the target of pseudo-labels",
@@ -124,6 +136,11 @@ def fits(name: str, method_name: str, *, dense: bool = False) -> str | None:
     return None
 
 
+def addons_for(method_name: str, *, dense: bool = False) -> list[str]:
+    """The add-ons that fit the method."""
+    return [name for name in ADDONS if fits(name, method_name, dense=dense) is None]
+
+
 def methods_for(name: str, *, dense: bool = False) -> list[str]:
     """The methods that the add-on can be joined to."""
     return [method for method in METHODS if fits(name, method, dense=dense) is None]
@@ -140,6 +157,7 @@ class Description:
     about: str  # the head of the add-on's file
     summary: str  # of the function, with its arguments
     defaults: dict[str, object]
+    literal: dict[str, list[str]]  # options with values that take a formula, or the authors' code, to the letter
 
 
 def describe(name: str) -> Description:
@@ -153,4 +171,5 @@ def describe(name: str) -> Description:
         about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
+        literal=literal_readings(builder),
     )

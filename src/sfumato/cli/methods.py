@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli.show import print_json, print_table
 
-app = typer.Typer(help="What can be trained: papers, equations, options.", rich_markup_mode=None)
+if TYPE_CHECKING:
+    from sfumato.addons import Description as AddonDescription
+    from sfumato.methods import Description
+
+app = typer.Typer(help="What can be trained: papers, equations, rules, options.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -19,19 +23,26 @@ def main(context: typer.Context) -> None:
 
 @app.command("list")
 def list_methods(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """All methods with their papers. The same as `sfumato methods` alone."""
+    """All methods and add-ons with their papers. The same as `sfumato methods` alone."""
+    from sfumato.addons import ADDONS
     from sfumato.methods import METHODS
 
     if as_json:
-        about = {
+        methods = {
             name: {"paper": entry.paper, "equations": entry.equations, "images_with": entry.trains}
             for name, entry in METHODS.items()
         }
-        print_json(about)
+        addons = {
+            name: {"paper": entry.paper, "equations": entry.equations, "changes": entry.changes}
+            for name, entry in ADDONS.items()
+        }
+        print_json({"methods": methods, "addons": addons})
         return
     rows = [[name, entry.trains, entry.paper, entry.equations] for name, entry in METHODS.items()]
     print_table("", ("method", "images with", "paper", "equations"), rows, numbers=False)
-    typer.echo("`sfumato methods show NAME` tells more; `method=NAME` trains it.")
+    rows = [[name, entry.changes, entry.paper, entry.equations] for name, entry in ADDONS.items()]
+    print_table("", ("add-on", "changes of a method", "paper", "equations"), rows, numbers=False)
+    typer.echo("`sfumato methods show NAME` tells more; `method=NAME` trains it, `addon=NAME` with an add-on.")
 
 
 @app.command("show")
@@ -39,20 +50,46 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """One method: paper, equations, views it needs, options with their defaults."""
+    """One method or add-on: paper, equations, views, rules, what fits it, options with their defaults."""
     from dataclasses import asdict
 
-    from sfumato.methods import describe
+    from sfumato import addons, methods
 
-    found = describe(name)
+    found = addons.describe(name) if name in addons.ADDONS else methods.describe(name)
     if as_json:
         print_json(asdict(found))
         return
     typer.echo(f"{found.name}: {found.paper} ({found.equations})\n\n{found.about}\n\n{found.summary}\n")
-    if found.dense_only or found.classes_only:
-        typer.echo(f"for images with {'masks' if found.dense_only else 'one class each'} only\n")
-    views = asdict(found.views)
-    typer.echo("views: " + ", ".join(f"{key}={value}" for key, value in views.items()) + "\n")
+    if isinstance(found, methods.Description):
+        _show_method(found)
+    else:
+        _show_addon(found)
     typer.echo("options:" if found.defaults else "no options")
     for key, value in found.defaults.items():
-        typer.echo(f"  {key}={value}")
+        literal = f"  (to the letter: {', '.join(found.literal[key])})" if key in found.literal else ""
+        typer.echo(f"  {key}={value}{literal}")
+
+
+def _show_method(found: Description) -> None:
+    from dataclasses import asdict
+
+    from sfumato.addons import addons_for
+
+    if found.dense_only or found.classes_only:
+        typer.echo(f"for images with {'masks' if found.dense_only else 'one class each'} only\n")
+    typer.echo("views: " + ", ".join(f"{key}={value}" for key, value in asdict(found.views).items()) + "\n")
+    if found.choices:
+        typer.echo("rules:\n" + "".join(f"  {slot}: {held}\n" for slot, held in found.choices.items()))
+    fitting = addons_for(found.name, dense=found.dense_only)
+    typer.echo(f"add-ons: {', '.join(fitting) or 'none'}\n")
+
+
+def _show_addon(found: AddonDescription) -> None:
+    from sfumato.addons import methods_for
+
+    typer.echo(f"an add-on, `addon={found.name}`; it changes {found.changes}\n")
+    for task, dense in (("a class each", False), ("masks", True)):
+        typer.echo(
+            f"methods it fits, for images with {task}: {', '.join(methods_for(found.name, dense=dense)) or 'none'}"
+        )
+    typer.echo("")

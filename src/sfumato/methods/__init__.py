@@ -12,6 +12,7 @@ from sfumato.methods.adamatch import adamatch
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.building import Facts, checked, options_of
+from sfumato.methods.choices import choices, literal_readings
 from sfumato.methods.comatch import comatch
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.corrmatch import corrmatch
@@ -135,11 +136,14 @@ class Description:
     summary: str  # of the constructor, with its arguments
     defaults: dict[str, object]
     views: ViewSpec
+    choices: dict[str, str]  # what stands in its slots
+    literal: dict[str, list[str]]  # options with values that take a formula, or the authors' code, to the letter
 
 
 def describe(name: str) -> Description:
     line = entry(name)
     builder = line.build.func if isinstance(line.build, partial) else line.build
+    method = build(name, Facts(2, 1, line.dense_only, num_labeled=1, label_counts=(1, 1)))
     return Description(
         name=name,
         paper=line.paper,
@@ -149,5 +153,7 @@ def describe(name: str) -> Description:
         about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
-        views=build(name, Facts(2, 1, line.dense_only, num_labeled=1, label_counts=(1, 1))).views,
+        views=method.views,
+        choices=choices(method),
+        literal=literal_readings(builder),
     )
