@@ -36,6 +36,7 @@ class TrainData(ABC):
     splits: Splits
     classes: list[str]
     names: list[str]
+    held: NDArray[np.int64] | None = None  # labeled rows not trained on, for `Method.calibrate` in place of validation
     criterion: str  # the metric by which the best network is chosen on validation, the larger the better
 
     @property

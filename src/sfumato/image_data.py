@@ -31,6 +31,7 @@ class ImageData(TrainData):
     eval_batch: images at a time in an evaluation; changes no result.
     stored: (N,) labels that an earlier network gave to images of the table, -1 where none, for methods that train on
         them.
+    held: see `TrainData`.
     """
 
     table: Table
@@ -38,6 +39,7 @@ class ImageData(TrainData):
     augment: Augment
     eval_batch: int = 256
     stored: NDArray[np.int64] | None = None
+    held: NDArray[np.int64] | None = None
     criterion = "acc"
 
     @property

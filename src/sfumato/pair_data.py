@@ -101,6 +101,7 @@ class PairData(TrainData):
     eval_batch: images at a time in an evaluation, if they are of one size; changes no result.
     inference: "full" gives the net whole images, "sliding" windows of the crop's size.
     stored: masks that an earlier network gave to the unlabeled images, for methods that train on them.
+    held: see `TrainData`.
     """
 
     table: PairTable
@@ -109,6 +110,7 @@ class PairData(TrainData):
     eval_batch: int = 8
     inference: Mode = "full"
     stored: StoredMasks | None = None
+    held: NDArray[np.int64] | None = None
     criterion = "miou"
 
     @property

@@ -157,8 +157,10 @@ def train(
                 found = data.score(evaluated, data.splits.val, accelerator.device)
                 if state.labels is not None:
                     state.labels.observe(data.predict_labeled(evaluated, accelerator.device))
+                taught = found if data.held is None else data.score(evaluated, data.held, accelerator.device)
+                if taught.metrics:
+                    method.calibrate(taught.held_out)
                 if found.metrics:
-                    method.calibrate(found.held_out)
                     memory.consider(done, found.metrics, evaluated, by=data.criterion)
                     scores = {f"val/{key}": value for key, value in found.metrics.items()}
                     log.write(done, scores)

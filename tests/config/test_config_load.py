@@ -228,3 +228,10 @@ def test_classic_is_the_protocol_of_the_papers() -> None:
     assert (train.steps, train.batch_size, train.unlabeled_ratio, train.lr) == (2**20, 64, 7, 0.03)
     assert (train.schedule, train.ema, train.weight_decay, train.warmup) == ("cosine_7_16", 0.999, 5e-4, 0)
     assert load(recipe="classic", overrides=["method=freematch"]).method.options == {}
+
+
+def test_what_data_to_train_on_means_the_same_with_any_add_on():
+    """`val` is an option of seval too."""
+    config = load(overrides=["method=fixmatch", "addon=seval", "val=0.3", "addon.val=split_online"])
+    assert config.data.val == 0.3
+    assert config.addon.options["val"] == "split_online"

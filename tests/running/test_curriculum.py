@@ -199,6 +199,7 @@ def test_messages():
         (lambda: OffsetSearch(solver="newtn"), "Did you mean 'newton'"),
         (lambda: ThresholdSearch(0.0), "target_precision=0.0: expected a precision above 0 and up to 1, such as 0.75"),
         (lambda: ThresholdSearch(choice="nm"), "choice='nm'"),
+        (lambda: ThresholdSearch(groups=0), "tau_groups=0: expected a number of groups, 1 or more, or None"),
         (lambda: curriculum(average="log"), "average='log'"),
         (lambda: curriculum(rare="min"), "rare='min'"),
     ):

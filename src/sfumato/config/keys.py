@@ -63,6 +63,8 @@ class Keys:
         same = [key for key in self.types if _leaf(key) == given]
         if self.method not in METHODS:  # the mistake to tell of is the method's name
             same = [key for key in same if not key.startswith("method.")] or same[:1]
+        if any(key.startswith("data.") for key in same):  # what data to train on means the same with any add-on
+            same = [key for key in same if not key.startswith("addon.")]
         if len(same) == 1:
             return same[0]
         if same:

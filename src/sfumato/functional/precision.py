@@ -56,17 +56,12 @@ def frequency_groups(counts: Tensor, *, fewest: int = FEWEST, groups: int | None
     The others join, in the order of their frequency, until together they have as many; what remains of them joins the
     group before or, for want of one, the rarest of the frequent classes. Group 0 has the most frequent class.
 
-    counts: (C,) held-out samples of each class. groups: so many groups of equal size instead, in that order.
-
-    Raises:
-        UsageError: a number of groups that is not between 1 and C.
+    counts: (C,) held-out samples of each class. groups: so many groups of equal size instead, in that order; C at most.
     """
     order = torch.argsort(counts, descending=True, stable=True)
     ranked = counts[order].tolist()
     if groups is not None:
-        if not 1 <= groups <= len(ranked):
-            raise UsageError(f"groups={groups}: expected 1 to {len(ranked)}, the number of classes.")
-        numbers = [rank * groups // len(ranked) for rank in range(len(ranked))]
+        numbers = [rank * min(groups, len(ranked)) // len(ranked) for rank in range(len(ranked))]
     else:
         numbers = _joined(ranked, fewest)
     group = torch.empty(len(ranked), dtype=torch.int64)

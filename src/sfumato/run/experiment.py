@@ -18,7 +18,7 @@ from sfumato.batches import check_batch_size
 from sfumato.config import Config, dump, identity, load
 from sfumato.data import Splits
 from sfumato.errors import DataError, SfumatoError
-from sfumato.run import files, judge, prepare, rounds
+from sfumato.run import files, held_labels, judge, prepare, rounds
 from sfumato.run.part import Say, open_part, run_part
 from sfumato.run.ranks import decided_by_first, is_first, together
 from sfumato.run.table import Row, row
@@ -147,6 +147,7 @@ def rehearse(config: Config, table: prepare.AnyTable) -> Splits:
     method = prepare.make_method(config, prepare.make_data(config, table, splits, model))
     if method.rounds is not None:
         rounds.check(prepare.counted(config, splits), method.rounds, splits)
+    held_labels.check(config, method, table, splits)
     return splits
 
 
@@ -160,6 +161,7 @@ def rehearsal(config: Config) -> str:
     parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("labeled", "unlabeled", "val", "test"))
     plan = rounds.plan_of(config)
     told = [] if plan is None else [rounds.in_words(config, plan)]
+    told += held_labels.in_words(config, table, splits)
     lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *told, *splits.notes]
     return "".join(f"# {line}\n" for line in lines) + dump(config)
 
@@ -200,7 +202,7 @@ def _one_seed(config: Config, table: prepare.AnyTable, folder: Path, summary: Su
             shutil.copyfile(folder / files.SPLITS, folder / "baseline" / files.SPLITS)
         metrics = run_part(plain, table, splits, folder / "baseline", say=say, quiet=quiet)
         own.add(prepare.FAIR_BASELINE, folder / "baseline", metrics)
-    run = rounds.run_rounds if in_rounds else run_part
+    run = rounds.run_rounds if in_rounds else held_labels.run_held
     own.add(method, folder, run(config, table, splits, folder, say=say, quiet=quiet))
     own.method = summary.method = method
     summary.verdict = _verdict(own, folder)

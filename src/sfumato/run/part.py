@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sfumato.config import Config, dump, identity
 from sfumato.data import Splits
 from sfumato.errors import UsageError
+from sfumato.image_data import ImageData
+from sfumato.methods import Method
+from sfumato.pair_data import PairData
 from sfumato.run import files, label_files, prepare
 from sfumato.run.conclude import conclude
 from sfumato.run.environment import environment
@@ -35,6 +40,19 @@ class Round:
 
     def __str__(self) -> str:
         return f"round {self.number} of {self.count}"
+
+
+def _nothing(method: Method) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a training has to do with held-out labels: see `run.held_labels`."""
+
+    held: NDArray[np.int64] | None = None  # labeled rows that are not trained on, to learn from
+    begin: Callable[[Method], None] = _nothing  # with the method, before it is trained
+    end: Callable[[Method], None] = _nothing  # after it is
 
 
 def open_part(config: Config, folder: Path) -> None:
@@ -65,10 +83,12 @@ def run_part(
     say: Say,
     quiet: bool,
     this: Round | None = None,
+    lesson: Lesson | None = None,
 ) -> dict[str, Any]:
     """Train and conclude, or go on where an earlier call in the same folder stopped; the metrics of the end.
 
     this: which of several trainings it is, where it is one.
+    lesson: what of it is about held-out labels.
     """
     whole = this.method if this else config.label
     label = f"{whole}, seed {config.seed}" + (f", {this}" if this else "")
@@ -77,12 +97,17 @@ def run_part(
         return metrics
     count = f"{len(splits.labeled):,} labelled"
     if prepare.uses_unlabeled(config.method.name):
-        count += f" and {len(splits.unlabeled):,} {'pseudo-labelled' if this else 'unlabelled'}"
+        count += f" and {len(splits.unlabeled):,} {'pseudo-labelled' if this and this.shares else 'unlabelled'}"
     say(f"{label}: {config.train.steps:,} steps on {count} images")
     model = prepare.make_model(config, table)
     data = prepare.make_data(config, table, splits, model)
     data = label_files.with_labels(data, this.shares) if this and this.shares else data
+    lesson = lesson or Lesson()
+    if lesson.held is not None:
+        assert isinstance(data, ImageData | PairData)
+        data = replace(data, held=lesson.held)
     method = prepare.make_method(config, data)
+    lesson.begin(method)
     try:
         result = train(
             method,
@@ -97,6 +122,7 @@ def run_part(
             title=f"{whole}, {this}" if this else whole,
             copies=this.copies if this else 0,
         )
+        lesson.end(method)  # before metrics.json, which says that all is done
         metrics = conclude(result, data, config, folder, earlier=this.earlier if this else ())
     except torch.OutOfMemoryError as error:
         raise UsageError(

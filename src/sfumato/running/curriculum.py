@@ -79,6 +79,8 @@ class ThresholdSearch:
         check_choice("ThresholdSearch", "choice", self.choice, ("first_reaching", "argmin_gap", "official_nm"))
         if not 0.0 < self.target <= 1.0:
             raise UsageError(f"target_precision={self.target}: expected a precision above 0 and up to 1, such as 0.75.")
+        if self.groups is not None and self.groups < 1:
+            raise UsageError(f"tau_groups={self.groups}: expected a number of groups, 1 or more, or None.")
 
     def __call__(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Thresholds (C,) float64 of refined logits (K, C), and which classes are rare (C,) bool: theirs is 0."""
