@@ -44,24 +44,26 @@ def steps(views: ViewSpec, choices: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def diagram(boxes: Sequence[tuple[str, str]], *, across: int = 4) -> str:
     """SVG of boxes with arrows between them, `across` to a row; colors are those of the page."""
-    texts = [[line for part in text.split(", ") for line in wrap(part, LETTERS)] for _, text in boxes]
+    texts = [
+        [line for part in text.split(", ") for line in wrap(part.replace("(", " ("), LETTERS)] for _, text in boxes
+    ]
     height = 30 + LINE * max(map(len, texts))
     rows = -(-len(boxes) // across)
     width, total = min(len(boxes), across) * (WIDTH + GAP), rows * (height + GAP)
-    parts = [
+    drawn = [
         f'<svg viewBox="0 0 {width} {total}" style="max-width:{width}px;width:100%" role="img" '
         f'aria-label="{escape("; ".join(f"{title}: {text}" for title, text in boxes))}" '
         'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="13" fill="currentColor">'
     ]
     for place, ((title, _), lines) in enumerate(zip(boxes, texts, strict=True)):
         x, y = (place % across) * (WIDTH + GAP) + 1, (place // across) * (height + GAP) + 1
-        parts.append(
+        drawn.append(
             f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{height}" rx="6" fill="none" stroke="currentColor" '
             'stroke-opacity="0.5"/>'
         )
-        parts.append(f'<text x="{x + 9}" y="{y + 19}" opacity="0.65">{escape(title)}</text>')
+        drawn.append(f'<text x="{x + 9}" y="{y + 19}" opacity="0.65">{escape(title)}</text>')
         for number, line in enumerate(lines):
-            parts.append(f'<text x="{x + 9}" y="{y + 38 + LINE * number}">{escape(line)}</text>')
+            drawn.append(f'<text x="{x + 9}" y="{y + 38 + LINE * number}">{escape(line)}</text>')
         if place + 1 < len(boxes) and (place + 1) % across:
-            parts.append(f'<text x="{x + WIDTH + 5}" y="{y + height / 2 + 4}" opacity="0.65">→</text>')
-    return "".join([*parts, "</svg>"])
+            drawn.append(f'<text x="{x + WIDTH + 5}" y="{y + height / 2 + 4}" opacity="0.65">→</text>')
+    return "".join([*drawn, "</svg>"])

@@ -95,6 +95,17 @@ def links(names: Sequence[str], folder: str) -> str:
     return ", ".join(f"[{name}](../{folder}/{name}.md)" for name in names) or "none"
 
 
+def blocks(text: str) -> list[str]:
+    """The head of a file as Markdown: indented paragraphs are formulas, all else is prose."""
+    found = []
+    for block in text.split("\n\n"):
+        if block.startswith("    "):
+            found += ["```text", inspect.cleandoc("\n" + block), "```", ""]
+        else:
+            found += [prose(block), ""]
+    return found
+
+
 def literal_facts(described: Description | AddonDescription) -> list[str]:
     """Which options take a formula to the letter, if any."""
     found = [f"`{option}={value}`" for option, values in described.literal.items() for value in values]
@@ -109,7 +120,7 @@ def page(
     if isinstance(builder, partial):
         fixed = ", ".join(f"`{key}={value}`" for key, value in builder.keywords.items())
         opening, background = f"`{builder.func.__name__}` with {fixed}.", ""
-    long = ["```text", background, "```", ""] if "\n\n" in background else []
+    long = blocks(background) if "\n\n" in background else []
     listed = [f"Paper: {prose(described.paper)}", f"Equations: {prose(described.equations)}", *facts]
     body = [f"# {described.name}", "", opening, "", *picture, *(f"- {fact}" for fact in listed), "", *long]
     return "\n".join([*body, *option_table(builder, described, meanings), ""])
