@@ -75,6 +75,11 @@ def test_long_tails_keep_labeled_and_unlabeled_apart_at_a_constant_rate() -> Non
 def test_one_unlabeled_image_for_each_label_where_the_papers_have_it_so() -> None:
     assert of("protocol=cifar10", "method=mean_teacher").train.unlabeled_ratio == 1
     assert of("protocol=cifar10", "method=mean_teacher", "unlabeled_ratio=7").train.unlabeled_ratio == 7
+    weights = [
+        of("method=mixmatch", *words.split()).method.options["lambda_u"]
+        for words in ("protocol=cifar10", "protocol=cifar100", "protocol=cifar100 budget=usb lambda_u=10")
+    ]
+    assert weights == [100, 150, 10]
     named = parse(recipe_text("classic"))["methods"]
     assert set(named) <= set(METHODS)
 
@@ -98,9 +103,11 @@ def test_every_method_for_whole_images_resolves_with_every_budget() -> None:
 
 def test_recipes_name_methods_and_keys_that_are_there() -> None:
     for name in (*CLASS_PROTOCOLS, "classic", "usb", "long_tail"):
-        for method, options in parse(recipe_text(name)).get("methods", {}).items():
-            types = Keys.of(method).types
-            assert all((key if "." in key else f"method.{key}") in types for key in options), (name, method)
+        recipe = parse(recipe_text(name))
+        for section in (recipe, *recipe.get("budgets", {}).values()):
+            for method, options in section.get("methods", {}).items():
+                types = Keys.of(method).types
+                assert all((key if "." in key else f"method.{key}") in types for key in options), (name, method)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,8 @@ def _from_recipe(name: str, budget: str | None, origin: str, problems: list[str]
     budget = budget if budget in budgets else next(iter(budgets))
     different = dict(budgets[budget])
     below, _ = _from_recipe(different.pop("recipe"), None, "", problems)
-    return [*below, own, Layer(f"recipe {name}, budget {budget}", dict(_flattened(different)))], budget
+    of_methods = different.pop("methods", {})
+    return [*below, own, Layer(f"recipe {name}, budget {budget}", dict(_flattened(different)), of_methods)], budget
 
 
 def layer(content: Mapping[Any, Any], origin: str) -> Layer:
