@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sfumato import __version__
+from sfumato.addons import ADDONS
 from sfumato.cli import app
 from sfumato.methods import METHODS
 from sfumato.run import doctor
@@ -38,7 +39,19 @@ def test_methods_lists_all_and_shows_each() -> None:
         assert METHODS[name].paper in shown.stdout
     found = json.loads(call("methods", "show", "fixmatch", "--json").stdout)
     assert found["defaults"]["threshold"] == 0.95
-    assert json.loads(call("methods", "list", "--json").stdout).keys() == METHODS.keys()
+    listed = json.loads(call("methods", "list", "--json").stdout)
+    assert (listed["methods"].keys(), listed["addons"].keys()) == (METHODS.keys(), ADDONS.keys())
+
+
+def test_methods_shows_add_ons_too() -> None:
+    text = call("methods").stdout
+    for name, entry in ADDONS.items():
+        assert name in text
+        shown = call("methods", "show", name)
+        assert (shown.exit_code, entry.changes in shown.stdout) == (0, True)
+    shown = call("methods", "show", "seval").stdout
+    assert "softmatch" in shown.partition("methods it fits")[2]
+    assert "tau_rule=first_reaching  (to the letter: official_nm)" in shown
 
 
 def test_config_prints_what_load_reads(tmp_path: Path) -> None:

@@ -235,3 +235,39 @@ def test_what_data_to_train_on_means_the_same_with_any_add_on():
     config = load(overrides=["method=fixmatch", "addon=seval", "val=0.3", "addon.val=split_online"])
     assert config.data.val == 0.3
     assert config.addon.options["val"] == "split_online"
+
+
+def test_an_add_on_brings_its_options_and_takes_no_word_of_the_run() -> None:
+    config = load(overrides=["method=softmatch", "addon=seval", "target_precision=0.8", "val=100"])
+    assert (config.label, config.data.val) == ("softmatch+seval", 100)
+    assert (config.addon.name, config.addon.options) == ("seval", {"target_precision": 0.8})
+    assert flat(config)["addon.val"] == "extra"
+    assert config.with_method("supervised").label == "supervised"
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["addon=sevla"], "add-on 'sevla' is unknown. Did you mean 'seval'?"),
+        (["method=supervised", "addon=darp"], "addon=darp does not fit method=supervised: it changes the target of"),
+        (["target_precision=0.8"], "'target_precision' is an option of the add-on seval: name it, addon=seval."),
+        (
+            ["addon=adsh", "method=fixmatch", "threshold=0.9"],
+            "could be addon.threshold or method.threshold: write which",
+        ),
+        (["addon=seval", "addon.target_precision=x"], "seval.target_precision='x'"),
+        (["addon.tau=1"], "'addon.tau' is an option of the add-on"),
+    ],
+)
+def test_what_is_wrong_with_an_add_on_is_told(overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load(overrides=overrides)
+    assert message in str(error.value)
+
+
+def test_options_go_with_the_add_on_that_their_layer_names(tmp_path: Path) -> None:
+    path = settings(tmp_path, "method: {name: fixmatch}\naddon: {name: seval, target_precision: 0.8}\n")
+    assert load(path).addon.options == {"target_precision": 0.8}
+    other = load(path, ["addon=adsh"]).addon
+    assert (other.name, other.options) == ("adsh", {})
+    assert load(path, ["addon=none"]).addon.name is None

@@ -65,6 +65,10 @@ class Keys:
             same = [key for key in same if not key.startswith("method.")] or same[:1]
         if any(key.startswith("data.") for key in same):  # what data to train on means the same with any add-on
             same = [key for key in same if not key.startswith("addon.")]
+        # A word of the run's own settings stays what it is, whatever the options of an add-on are called.
+        own = [key for key in same if not key.startswith("addon.")]
+        if len(own) == 1 and not own[0].startswith("method."):
+            same = own
         if len(same) == 1:
             return same[0]
         if same:
