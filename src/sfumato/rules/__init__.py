@@ -5,6 +5,7 @@ from sfumato.rules.charge import Adjusted, AdjustedAfterwards, ClassWeighted
 from sfumato.rules.equal_share import EqualShare
 from sfumato.rules.feature_distance import FeatureDistance
 from sfumato.rules.loss_threshold import LossThreshold, SoftThenHard
+from sfumato.rules.mixing import Blend, GuidedMixup, RandomMixup
 from sfumato.rules.offset import ClassOffset, ClassThreshold, Instead
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
@@ -15,6 +16,7 @@ from sfumato.rules.rebalance import ClassRebalance
 from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen, Then
 from sfumato.rules.rotation import Rotation
 from sfumato.rules.schedule import Constant, CosineRamp, Ramp, Schedule
+from sfumato.rules.smoothing import Smoothed
 from sfumato.rules.spectral import Spectral
 from sfumato.rules.target import Hard, Sharpened, Soft, TopK
 from sfumato.rules.threshold import (
@@ -43,6 +45,7 @@ __all__ = [
     "Aligned",
     "All",
     "Bell",
+    "Blend",
     "Charge",
     "ClassCurriculum",
     "ClassOffset",
@@ -62,6 +65,7 @@ __all__ = [
     "FeatureDistance",
     "FeaturePerturbation",
     "FixedThreshold",
+    "GuidedMixup",
     "Hard",
     "Instead",
     "LossThreshold",
@@ -75,6 +79,7 @@ __all__ = [
     "Product",
     "PrototypeAttraction",
     "Ramp",
+    "RandomMixup",
     "Refiner",
     "RelativeThreshold",
     "Rotation",
@@ -83,6 +88,7 @@ __all__ = [
     "SelfAdaptiveThreshold",
     "Sharpen",
     "Sharpened",
+    "Smoothed",
     "Soft",
     "SoftThenHard",
     "Spectral",

@@ -40,7 +40,7 @@ class MarginMemory(nn.Module):
 
     - decay="mean": a = 1 / (t + 1), every visit counts alike (AUM; CalibrateMix, eq. 4).
     - decay="eq5": a = delta / (t + 1), as CalibrateMix (eq. 5) and MarginMatch have it, with delta 0.997. It is meant
-      to forget but is all but the mean: old visits weigh slightly *more*, and the 0 it starts from some 3e-6.
+      to forget and hardly differs from the mean: old visits even weigh a little *more*.
     - decay="ema": a = 1 - momentum, and 1 at the first visit: this one forgets.
 
     Args:
@@ -168,7 +168,8 @@ def _mapped(shape: tuple[int, ...], memory: Storage) -> bool:
     size = 4 * torch.Size(shape).numel()
     words = f"The margins of {shape[0] - 1:,} samples" + (f" and {shape[1]:,} classes" if len(shape) > 1 else "")
     if memory == "ram":
-        if size > (there := _memory()):
+        there = _memory()
+        if there is not None and size > there:
             raise UsageError(
                 f"{words} take {_readable(size)}, and this machine has {_readable(there)} of memory. Use "
                 "memory='mapped', which keeps them in a file."
@@ -191,9 +192,12 @@ def _mapped(shape: tuple[int, ...], memory: Storage) -> bool:
     return True
 
 
-def _memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _memory() -> int | None:
+    """Bytes of memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _readable(size: int) -> str:
