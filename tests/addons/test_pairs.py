@@ -12,7 +12,7 @@ import pytest
 from sfumato.addons import ADDONS
 from sfumato.methods import METHODS
 from tests.addons.cases import joined, pairs
-from tests.methods.cases import assert_same
+from tests.methods.cases import assert_same, rounding
 from tests.methods.conformance import run, trajectory
 
 PAIRS = pairs()
@@ -31,9 +31,9 @@ def trajectory_of(addon, name, task):
 
 
 def assert_ranks_agree(two_ranks, addon, name, task):
-    alone = trajectory_of(addon, name, task)
+    alone, limit = trajectory_of(addon, name, task), rounding(joined(addon, name, task))
     for rank in two_ranks.call(trajectory_of, addon, name, task):
-        for gradients, tolerance in ((False, 1e-6), (True, 1e-5)):
+        for gradients, tolerance in ((False, 1e-6), (True, limit)):
             got, want = (
                 {key: value for key, value in side.items() if key.startswith("gradient") == gradients}
                 for side in (rank, alone)

@@ -83,6 +83,14 @@ def makes_images(case: Case) -> bool:
     return bool(sent)
 
 
+def rounding(case: Case) -> float:
+    """How far the gradients of two ranks may be from those of one.
+
+    VAT's direction is a difference over a small step: rounding, which hangs on the size of a batch, is seen in it.
+    """
+    return 1e-4 if makes_images(case) else 1e-5
+
+
 def mixes_labels(case: Case) -> bool:
     """Whether the labeled loss is of mixed images: the labeled ones do not go through the student as they are."""
     method = case.method()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sfumato.methods import METHODS
-from tests.methods.cases import allowed, assert_same, makes_images
+from tests.methods.cases import allowed, assert_same, rounding
 from tests.methods.conformance import CHECKS, Report, registered, run, trajectory
 from tests.methods.problems import TASKS
 
@@ -38,10 +38,9 @@ def test_two_ranks(name, task, two_ranks):
 @each
 def test_two_ranks_of_half_a_batch_equal_one_rank(name, task, two_ranks):
     alone = trajectory_of(name, task)
-    # VAT's direction is a difference over a small step: rounding, which hangs on the size of a batch, is seen in it.
-    rounding = 1e-4 if makes_images(registered(name, task)) else 1e-5
+    limit = rounding(registered(name, task))
     for rank in two_ranks.call(trajectory_of, name, task):
-        for gradients, tolerance in ((False, 1e-6), (True, rounding)):
+        for gradients, tolerance in ((False, 1e-6), (True, limit)):
             got, want = (
                 {key: value for key, value in side.items() if key.startswith("gradient") == gradients}
                 for side in (rank, alone)
