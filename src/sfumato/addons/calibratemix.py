@@ -3,11 +3,11 @@
 Every labeled image of the batch is mixed with a pseudo-labeled one of the other kind, easy with hard, chosen among
 those least like it:
 
-    AUM_i = mean over visits of z_y - max_{j != y} z_j             the labeled sample i (eq. 1-2)
-    APM_i = mean over visits of z_c - max_{j != c} z_j, all c      the unlabeled sample i, read at its class (eq. 3-5)
-    hard: the floor(B / 2) lowest of the batch, easy: the others   (section 3.2)
-    x~ = s x + (1 - s) x',  s ~ Beta(0.4, 0.4)                     x' of the other kind, of the 5 % least similar
-    L = L_base + lambda_mix mean(s CE(x~, y) + (1 - s) CE(x~, c'))  after a warm-up of 10 % of training
+    AUM_i = mean over visits of z_y - max_{j != y} z_j               of the labeled sample i
+    APM_i = mean over visits of z_c - max_{j != c} z_j, all c        of the unlabeled one, at its class now (eq. 4-5)
+    hard: the floor(B / 2) lowest of the batch, easy: the others
+    x~ = s x + (1 - s) x',  s ~ Beta(0.4, 0.4)                       x' of the other kind, of the 5 % least similar
+    L = L_base + lambda_mix mean(s CE(x~, y) + (1 - s) CE(x~, c'))   after a warm-up of 10 % of training
 
 With labels only, easy labeled images are mixed with hard labeled ones. Where the paper leaves room or its code differs,
 the default is the reading that the text supports, and the code's is an option: its loss is a yes or no for each class,

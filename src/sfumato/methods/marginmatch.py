@@ -1,9 +1,9 @@
 """MarginMatch (Sosea and Caragea 2023, arXiv:2308.09037): pseudo-labels that were right all along, not only now.
 
-    PM_c = z_c - max_{j != c} z_j                                 pseudo-margin of a weak view (section 3.1)
+    PM_c = z_c - max_{j != c} z_j                                 pseudo-margin of a weak view
     APM_c <- PM_c d / (1 + t) + APM_c (1 - d / (1 + t))           its average over the sample's t visits, d = 0.997
     keep = 1[max p >= T_c] 1[APM_c > g],  c = argmax p            T_c: FlexMatch's threshold
-    g = 95th percentile of APM_{C+1} of the threshold samples     (section 3.2)
+    g = 95th percentile of APM_{C+1} of the threshold samples
 
 Threshold samples are unlabeled images, one in a hundred, that are taught to be of a virtual class C + 1, which none of
 them is: what margin the network can be brought to for a wrong label is what a pseudo-label has to exceed. Others take
