@@ -109,7 +109,7 @@ def _compare(seen: Predictions, exact: Tensor, simplex: Tensor) -> tuple[int, fl
     counted = needed & (count >= ENOUGH)
     ours, theirs = ((precision - TARGET).abs()[counted] for precision in (reached, stalled))
     print(
-        f"  mean gap to the precision of {TARGET}: {float(ours.mean()):.4f}, by Nelder-Mead {float(theirs.mean()):.3f}; "
+        f"  mean gap to the precision {TARGET}: {float(ours.mean()):.4f}, by Nelder-Mead {float(theirs.mean()):.3f}; "
         f"{int(counted.sum())} of the {int(needed.sum())} that need a threshold, with {ENOUGH} selected or more"
     )
     return int(counted.sum()), float(ours.max())
