@@ -67,7 +67,8 @@ def draw_splits(
     splits = as_splits(
         table, held, labeled, copies, seed=seed, split_seed=split_seed, include_labeled=include, keep=keep
     )
-    wrong, of = {}, 0
+    wrong: dict[int, int] = {}
+    of = 0
     for rows in (labeled, held.val) if noise.val else (labeled,):  # each by itself: a share of both
         wrong |= noise.flipped(table.names, table.labels, len(table.classes), rows, seed)
         of += len(rows)

@@ -15,7 +15,7 @@ from sfumato import distributed
 from sfumato.addons import join
 from sfumato.batches import TrainData
 from sfumato.config import Config
-from sfumato.data import BUILTIN_NAMES, CheckReport, Problem, Splits, Table, class_counts
+from sfumato.data import BUILTIN_NAMES, CheckReport, Problem, Splits, Table, class_counts, hub
 from sfumato.data.pairs import BUILTIN_NAMES as GENERATED
 from sfumato.data.pairs import PairTable
 from sfumato.data.protocols import CLASS_PROTOCOLS, find
@@ -52,6 +52,8 @@ def located(config: Config) -> Config:
     protocol = data.protocol
     if not source and protocol in CLASS_PROTOCOLS and protocol is not None:
         source = decided_by_first(lambda: str(find(protocol, download=data.download)))
+    if source.startswith(hub.PREFIX):
+        source = decided_by_first(lambda: str(hub.find(data.source, download=data.download)))
     if source and Path(source).exists():  # otherwise a built-in set, or a mistake to be told of as it was written
         source = str(Path(source).absolute())
     task = data.task
