@@ -72,13 +72,13 @@ class Entry:
 
 
 ADDONS: Mapping[str, Entry] = {
-    "abc": Entry(abc, "Lee et al. 2021, ABC", "eq. 2-5", frozenset({"extras"})),
+    "abc": Entry(abc, "Lee et al. 2021, ABC", "section 3, soft targets", frozenset({"extras"})),
     "acr": Entry(acr, "Wei and Gan 2023, ACR", "as released", frozenset({"extras", "target", "weigh"})),
     "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
     "calibratemix": Entry(calibratemix, "CalibrateMix (seed paper)", "eq. 4-5, guided mixing", frozenset({"extras"})),
     "cossl": Entry(cossl, "Fan et al. 2022, CoSSL", "section 3, on-line", frozenset({"extras", "refine"})),
-    "darp": Entry(darp, "Kim et al. 2020, DARP", "eq. 1, algorithm 1", frozenset({"target"})),
-    "daso": Entry(daso, "Oh et al. 2022, DASO", "eq. 3-6", frozenset({"extras", "target"})),
+    "darp": Entry(darp, "Kim et al. 2020, DARP", "algorithm 1, solved exactly", frozenset({"target"})),
+    "daso": Entry(daso, "Oh et al. 2022, DASO", "section 3", frozenset({"extras", "target"})),
     "debiaspl": Entry(debiaspl, "Wang et al. 2022, DebiasPL", "without CLD", frozenset({"divergence", "refine"})),
     "distribution_alignment": Entry(
         distribution_alignment, "Berthelot et al. 2020, ReMixMatch", "section 3.1", frozenset({"refine"})

@@ -3,10 +3,10 @@
 It reads the same features as the first and is charged for as many samples of each class, whose gradient shapes the
 features too; the method trains on as ever, on all samples. Lee, Shin and Kim 2021 (arXiv:2110.10368):
 
-    b_c = n_min / n_c                                                   n_c labels of class c (eq. 2)
-    L_x = mean M_x CE(z(x), y),            M_x ~ Bernoulli(b_y)         (eq. 3)
+    b_c = n_min / n_c,                     n_c labels of class c
+    L_x = mean M_x CE(z(x), y),            M_x ~ Bernoulli(b_y)
     L_u = sum_k mean M_u 1[max q >= tau] H(q, z(A_k(u))),  q = softmax z(weak)
-                                           M_u ~ Bernoulli(1 - t (1 - b_argmax q)), t from 0 to 1 in training  (eq. 4-5)
+                                           M_u ~ Bernoulli(1 - t (1 - b_argmax q)), t from 0 to 1 in training
 
 with z the second layer's logits and A_k the strong views that the method has. The network that is evaluated and kept
 ends in the second layer. The target is q itself, as printed: the layer is not to be made surer than it is. USB's is the

@@ -3,8 +3,8 @@
 Kim et al. 2020 (arXiv:2007.08844). The prediction last made for each unlabeled sample is kept. From a share of training
 on, and every few steps, the whole table is refined (see `functional.darp`):
 
-    prune:    of each class the floor(alpha N pi_c) most probable samples, scaled to N pi_c        (section 3.2)
-    project:  min sum_n KL(M_n || A_n) / H(A_n), rows that sum to 1, columns that sum to N pi_c    (eq. 1, algorithm 1)
+    prune:    of each class the floor(alpha N pi_c) most probable samples, scaled to N pi_c
+    project:  min sum_n KL(M_n || A_n) / H(A_n), rows that sum to 1, columns that sum to N pi_c
 
 and the rows of a batch are what its targets are made of. How much a pseudo-label counts is decided by the prediction as
 it was. The prior pi is that of the labels, given, or estimated from the predictions; USB has the labels' only, which

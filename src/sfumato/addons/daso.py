@@ -3,10 +3,10 @@
 Oh, Kim and Kweon 2022 (arXiv:2106.05682). The last labeled features of each class, by the averaged network, are kept;
 their means are the prototypes.
 
-    q_c = softmax cos(f(weak), prototype_c) / T_proto                     (eq. 3)
-    v_c = m_c^(1 / T_dist) over its largest                               m: targets of the last 100 steps (eq. 5)
-    p'  = (1 - v_k) p + v_k q,  k = argmax p                              (eq. 4), what targets are made of
-    L  += psi mean H(q, softmax cos(f(A(u)), prototype) / T_proto)        (eq. 6), mean over the strong views A
+    q_c = softmax cos(f(weak), prototype_c) / T_proto
+    v_c = m_c^(1 / T_dist) over its largest,                              m: targets of the last 100 steps
+    p'  = (1 - v_k) p + v_k q,  k = argmax p,                             what targets are made of
+    L  += psi mean H(q, softmax cos(f(A(u)), prototype) / T_proto),       mean over the strong views A
 
 from a share of training on; before that the method is as ever, while prototypes gather. How much a pseudo-label counts
 is decided by p. q is of the images of this very step; USB blends in that of the step before, of other images. While

@@ -11,7 +11,7 @@ from sfumato.functional.prior_shift import class_shares
 
 
 def keep_chance(counts: Tensor) -> Tensor:
-    """n_min / n_c, (C,): samples kept at this chance are equally many of each class (ABC, eq. 2)."""
+    """n_min / n_c, (C,): samples kept at this chance are equally many of each class (ABC)."""
     shares = class_shares(counts)
     return shares.min() / shares
 

@@ -1,7 +1,8 @@
 """Which class's mean feature a sample resembles, and how much a pseudo-label heeds it (DASO).
 
-DASO (Oh et al. 2022, arXiv:2106.05682). N samples, C classes, D values of a feature. The answer by resemblance leans to
-rare classes, the classifier's to frequent ones; of a sample whose pseudo-label is of a frequent class the first counts.
+DASO (Oh et al. 2022, arXiv:2106.05682), section 3. N samples, C classes, D values of a feature. The answer by
+resemblance leans to rare classes, the classifier's to frequent ones; of a sample whose pseudo-label is of a frequent
+class the first counts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sfumato.functional.prototypes import unit
 
 
 def resemblance(features: Tensor, prototypes: Tensor, temperature: float = 0.05) -> Tensor:
-    """Logits cos(f, prototype) / T (N, C), eq. 3; of a prototype of length 0, a class not met yet, they are 0.
+    """Logits cos(f, prototype) / T (N, C); of a prototype of length 0, a class not met yet, they are 0.
 
     features: (N, D), with gradient to them; prototypes: (C, D).
     """
@@ -22,7 +23,7 @@ def resemblance(features: Tensor, prototypes: Tensor, temperature: float = 0.05)
 
 
 def heed(counts: Tensor, temperature: float = 1.5) -> Tensor:
-    """How much of the pseudo-labels of each class resemblance decides, (C,) -> (C,), eq. 5: (share^(1/T)) / max.
+    """How much of the pseudo-labels of each class resemblance decides, (C,) -> (C,): share^(1/T) over the largest.
 
     1 for the class predicted most often; the higher T, the more for the others too. 0 for all while nothing is counted.
     """
@@ -31,6 +32,6 @@ def heed(counts: Tensor, temperature: float = 1.5) -> Tensor:
 
 
 def blend(p: Tensor, similar: Tensor, share: Tensor) -> Tensor:
-    """(1 - v) p + v similar with v of the most probable class of p, eq. 4; (N, C), (N, C), (C,) -> (N, C)."""
+    """(1 - v) p + v similar with v of the most probable class of p; (N, C), (N, C), (C,) -> (N, C)."""
     v = share.to(p.dtype)[p.argmax(dim=1)].unsqueeze(1)
     return torch.lerp(p, similar.to(p.dtype), v)
