@@ -43,7 +43,7 @@ def _fetch(name: str, folder: Path) -> Path:
     except Exception as error:  # whatever its transport raises
         shutil.rmtree(part, ignore_errors=True)
         raise DataError(
-            f"{PREFIX}{name}: could not be fetched ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]}). "
+            f"{PREFIX}{name}: could not be fetched ({type(error).__name__}: {str(error).strip().splitlines()[0]}). "
             "Check the name and the connection, or give the files that were fetched elsewhere: data=PATH."
         ) from error
     part.replace(folder)  # a reader never sees half of it
