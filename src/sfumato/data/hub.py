@@ -42,8 +42,9 @@ def _fetch(name: str, folder: Path) -> Path:
         datasets.load_dataset(owner, configuration or None).save_to_disk(str(part))
     except Exception as error:  # whatever its transport raises
         shutil.rmtree(part, ignore_errors=True)
+        why = (str(error).strip() or "no reason given").splitlines()[0]
         raise DataError(
-            f"{PREFIX}{name}: could not be fetched ({type(error).__name__}: {str(error).strip().splitlines()[0]}). "
+            f"{PREFIX}{name}: could not be fetched ({type(error).__name__}: {why}). "
             "Check the name and the connection, or give the files that were fetched elsewhere: data=PATH."
         ) from error
     part.replace(folder)  # a reader never sees half of it
