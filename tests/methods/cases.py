@@ -31,9 +31,11 @@ class Case:
     task: Task
     builder: Callable[..., Method] | None = None  # whose keyword-only parameters are the options
 
-    def method(self, classes: int = CLASSES, *, beside: nn.Module | None = None, **options: object) -> Method:
+    def method(
+        self, classes: int = CLASSES, *, beside: nn.Module | None = None, even: bool = False, **options: object
+    ) -> Method:
         """Ready to train a student such as `beside`, with modules of its own that are the same at each call."""
-        method = self.make(facts_of(self.task, classes), options)
+        method = self.make(facts_of(self.task, classes, even=even), options)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             method.attach(beside or Echo(classes=classes))
@@ -43,9 +45,9 @@ class Case:
         return [logits_batch(self.task, method.views, seed=seed, **about) for seed in range(count)]
 
 
-def facts_of(task: Task, classes: int = CLASSES) -> Facts:
-    """A long tail of labels: the first class has most."""
-    counts = tuple(max(1, 40 // (1 + c)) for c in range(classes))
+def facts_of(task: Task, classes: int = CLASSES, *, even: bool = False) -> Facts:
+    """A long tail of labels, of which the first class has most, or as many of each."""
+    counts = tuple(40 if even else max(1, 40 // (1 + c)) for c in range(classes))
     return Facts(classes, SAMPLES, task.dense, num_labeled=LABELED, label_counts=counts)
 
 

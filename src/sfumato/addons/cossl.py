@@ -23,6 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sfumato.addons.own_images import check_own_images
 from sfumato.distributed import gather_batch
 from sfumato.errors import UsageError
 from sfumato.functional.balance import shortfall
@@ -165,7 +166,7 @@ def cossl(
         memory: labeled features of each class that are kept, the last ones.
 
     Raises:
-        UsageError: labels are maps, or a number out of range.
+        UsageError: labels are maps, pseudo-labels are made of labeled images too, or a number is out of range.
     """
     if dense:
         raise UsageError(
@@ -176,6 +177,7 @@ def cossl(
         raise UsageError(f"cossl(mu={mu}, start={start}): expected shares, 0 to 1.")
     if memory < 1:
         raise UsageError(f"cossl(memory={memory}): expected at least 1 feature of each class.")
+    check_own_images("cossl", method)
     family = cast(Consistency, method)
     taught = method.views.teacher == "ema"
     teacher = TeacherHead(num_classes, label_counts, memory=memory, mu=mu, start=start, taught=taught)

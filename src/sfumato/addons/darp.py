@@ -22,6 +22,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from sfumato.addons.own_images import check_own_images
 from sfumato.addons.unlabeled_prior import shown
 from sfumato.errors import UsageError
 from sfumato.functional.darp import alternated, projected, pruned
@@ -141,13 +142,14 @@ def darp(
         alpha: each class keeps so many times its share of samples.
 
     Raises:
-        UsageError: labels are maps, a number out of range, or a prior that is none.
+        UsageError: labels are maps, pseudo-labels are made of labeled images too, or a number is out of range.
     """
     if dense:
         raise UsageError(
             "darp is for one class per image only: it keeps a prediction for every unlabeled sample, and for masks "
             "that would be C numbers a pixel, of places that each crop moves."
         )
+    check_own_images("darp", method)
     family = cast(Consistency, method)
     family.target = RefinedTargets(
         family.target,

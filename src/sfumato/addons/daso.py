@@ -23,6 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sfumato.addons.own_images import check_own_images
 from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import class_counts, one_hot, probability
@@ -168,7 +169,7 @@ def daso(
         weight: psi.
 
     Raises:
-        UsageError: labels are maps, or a number out of range.
+        UsageError: labels are maps, pseudo-labels are made of labeled images too, or a number is out of range.
     """
     if dense:
         raise UsageError(
@@ -184,6 +185,7 @@ def daso(
         raise UsageError(f"daso(memory={memory}, window={window}): expected at least 1 of each.")
     if not 0 <= start <= 1:
         raise UsageError(f"daso(start={start}): expected a share of training, 0 to 1.")
+    check_own_images("daso", method)
     family = cast(Consistency, method)
     alignment = Alignment(num_classes, memory=memory, temperature=temperature, start=start, weight=weight)
     family.target = Blended(family.target, alignment, num_classes, window=window, temperature=heed_temperature)
