@@ -130,4 +130,4 @@ def the_loss_falls_on_a_toy_problem(case: Case) -> None:
             losses = method.loss(nets, replace(batch, unlabeled=None), Progress(step, 20))
         trail.append(distributed.mean_over_ranks(losses.supervised.detach()).item())
     first, last = sum(trail[:5]), sum(trail[-5:])
-    assert last < 0.7 * first, f"supervised loss of {first / 5:.3f} became {last / 5:.3f}"
+    assert last < 0.75 * first, f"supervised loss of {first / 5:.3f} became {last / 5:.3f}"
