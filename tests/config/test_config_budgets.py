@@ -140,3 +140,7 @@ def test_settings_come_back_from_a_file(tmp_path: Path) -> None:
     path.write_text(dump(found))
     assert flat(load(path)) == flat(found)
     assert load(path, ["recipe=quick"]).budget is None  # another recipe, and its budget goes
+    with pytest.raises(
+        UsageError, match=r"budget=quick: nothing would use it: .*config.yaml holds all settings of the"
+    ):
+        load(path, ["budget=quick"])

@@ -75,7 +75,7 @@ def load(
         upper.insert(0, _from_file(path))
     below = [layer.values["recipe"] or "none" for layer in reversed(upper) if "recipe" in layer.values]
     named = str(recipe or next(iter(below), None) or _default_recipe(upper))
-    from_recipe, budget = _from_recipe(named, *_asked_budget(upper, named), problems)
+    from_recipe, budget = _from_recipe(named, *_asked_budget(upper, named, problems), problems)
     merged = [*from_recipe, *upper]
     task = _task(merged)
     method = next(
@@ -147,12 +147,22 @@ def _from_file(path: Path) -> Layer:
     return layer(read_settings(path), str(path))
 
 
-def _asked_budget(layers: Sequence[Layer], recipe: str) -> tuple[str | None, str]:
-    """The budget that is asked for, and where; it goes with the recipe that its layer names, if it names one."""
-    for layer in reversed(layers):
-        if layer.get("budget") is not None and layer.values.get("recipe", recipe) == recipe:
-            return str(layer.get("budget")), layer.origin
-    return None, ""
+def _asked_budget(layers: Sequence[Layer], recipe: str, problems: list[str]) -> tuple[str | None, str]:
+    """The budget that is asked for, and where; it goes with the recipe that its layer names, if it names one.
+
+    The config.yaml of a run holds all that its own budget brought, so that another would be a name only.
+    """
+    named = [one for one in layers if one.get("budget") is not None and one.values.get("recipe", recipe) == recipe]
+    if not named:
+        return None, ""
+    last, budget = named[-1], str(named[-1].get("budget"))
+    whole = next((one for one in named if one.get("train.steps") is not None and one.get("budget") != budget), None)
+    if whole is not None:
+        problems.append(
+            f"{last.origin}: budget={budget}: nothing would use it: {whole.origin} holds all settings of the budget "
+            f"{whole.get('budget')}. Name the protocol in place of the file."
+        )
+    return budget, last.origin
 
 
 def _from_recipe(name: str, budget: str | None, origin: str, problems: list[str]) -> tuple[list[Layer], str | None]:
