@@ -47,7 +47,10 @@ def test_nothing_to_doubt_and_nothing_known(tmp_path: Path) -> None:
     assert "Of 40 training labels, 0 contradict" in section
     assert "its evaluation." in section
     assert "on purpose" not in section
+    assert "too few" not in section
     assert "<table" not in section
+    little = page(tmp_path / "little", {"listed": 3, "labels": 40, "evaluations": 2, "agreement": 0.3}, ROWS[:3])
+    assert "30.0 % of the labels: too few for the list to say much." in little.replace("\u202f", " ")
     assert 'id="labels"' not in page(tmp_path / "unwatched", None, [])
 
 

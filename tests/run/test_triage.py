@@ -45,6 +45,7 @@ def test_the_wrong_labels_are_listed_with_what_they_may_be(folder: Path) -> None
     found, wrong = metrics(folder)["suspects"], json.loads((folder / "splits.json").read_text())["wrong_labels"]
     assert len(wrong) == metrics(folder)["wrong_labels"] == 60
     assert (found["listed"], found["labels"], found["evaluations"]) == (len(rows), 300, 4)
+    assert 0.6 < found["agreement"] < 0.9  # of the labels 80 % are right
     right = [row for row in rows if row["file"] in wrong]
     assert found["precision"] == len(right) / len(rows) > 0.7
     assert found["recall"] == len(right) / 60 > 0.6

@@ -10,6 +10,7 @@ from sfumato.report import load, wording
 from sfumato.report.records import Doubt, Doubts
 
 SHOWN = 12
+LITTLE = 0.5  # of the labels learned: below, a list holds what the network did not learn rather than what is wrong
 _COLUMNS = ("file", "label", "suggested", "margin", "confidence")
 
 
@@ -21,6 +22,10 @@ def sentence(doubts: Doubts) -> str:
         f"network made of their images, on average over its {times}. It was trained on these very labels and comes to "
         "know wrong ones by heart: some will be missing, and a hard image may be listed with its right label."
     )
+    if doubts.agreement is not None and doubts.agreement < LITTLE:
+        told += (
+            f" It preferred only {wording.percent(doubts.agreement)} of the labels: too few for the list to say much."
+        )
     if doubts.recall is None:
         return told
     right = f"{wording.percent(doubts.precision)} of the listed are, and " if doubts.listed else ""
@@ -42,6 +47,7 @@ def read_doubts(folder: Path, metrics: object) -> Doubts | None:
         precision=load.number(metrics.get("precision")),
         recall=load.number(metrics.get("recall")),
         first=_first(path) if path.is_file() else (),
+        agreement=load.number(metrics.get("agreement")),
     )
 
 

@@ -92,6 +92,7 @@ class Doubts:
     precision: float | None
     recall: float | None
     first: tuple[Doubt, ...]  # the lowest margins
+    agreement: float | None = None  # share of labels that the network preferred on average
 
 
 @dataclass(frozen=True, slots=True)

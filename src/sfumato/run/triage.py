@@ -28,7 +28,12 @@ def triage(history: LabelHistory, data: TrainData, folder: Path) -> dict[str, An
     if is_first():
         names = [data.names[row] for row in rows]
         files.write_text(folder / SUSPECTS, _table(found, names, data.classes, history.labels))
-    told: dict[str, Any] = {"listed": len(found), "labels": len(history.labels), "evaluations": int(history.seen)}
+    told: dict[str, Any] = {
+        "listed": len(found),
+        "labels": len(history.labels),
+        "evaluations": int(history.seen),
+        "agreement": float((history.p.argmax(dim=1) == history.labels).float().mean()),  # little: a list by chance
+    }
     wrong = {int(row) for row in data.splits.labeled if int(row) in data.splits.wrong}
     if wrong:
         right = sum(int(row) in wrong for row in rows)
