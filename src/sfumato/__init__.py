@@ -17,6 +17,8 @@ _EXPORTS = {
     "DataError": "sfumato.errors",
     "DenseAugment": "sfumato.views",
     "ImageData": "sfumato.image_data",
+    "LabelNoise": "sfumato.data",
+    "LongTail": "sfumato.data",
     "Losses": "sfumato.types",
     "Output": "sfumato.types",
     "PairData": "sfumato.pair_data",
@@ -45,6 +47,8 @@ __all__ = [
     "DataError",
     "DenseAugment",
     "ImageData",
+    "LabelNoise",
+    "LongTail",
     "Losses",
     "Output",
     "PairData",
@@ -67,7 +71,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from sfumato.data import Splits, Table, draw_splits, load_table
+    from sfumato.data import LabelNoise, LongTail, Splits, Table, draw_splits, load_table
     from sfumato.data.pairs import PairTable, draw_pair_splits, load_pairs
     from sfumato.errors import CollapseError, DataError, SfumatoError, UsageError
     from sfumato.image_data import ImageData
