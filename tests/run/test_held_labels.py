@@ -200,8 +200,8 @@ def test_classes_with_too_few_labels_are_told_and_do_not_stop_it(pictures: Path,
     heard: list[str] = []
     run(tmp_path / "run", pictures, *ESTIMATE, "labels=4", heard=heard)
     told = "\n".join(heard)
-    assert "classes with fewer than 20 labels, of which fewer than 10 are held out, share a threshold" in told
-    assert "classes with fewer than 2 labels, of which none is held out, have no offset, and the threshold of" in told
+    assert "classes with fewer than 10 held-out labels share a threshold with others as frequent: 1 (" in told
+    assert "classes without any held-out label have no offset, and the threshold of the rarest others: 2 (" in told
     assert np.isfinite(record(tmp_path / "run")["offsets"]).all()
     assert read(tmp_path / "run" / "metrics.json")["images"]["labeled"] == 4
 
@@ -231,9 +231,12 @@ def test_what_cannot_be_is_told_before_a_folder_is_made(pictures: Path, tmp_path
 def test_a_rehearsal_says_what_is_done_with_the_labels(pictures: Path) -> None:
     text = rehearsal(load(overrides=[f"data.source={pictures}", *ESTIMATE]))
     assert "# 2 trainings of 6 steps, 12 in all; in the first half of the labels is held out: 9 to train on" in text
-    assert "# classes with fewer than 20 labels, of which fewer than 10 are held out, share a threshold" in text
+    assert "# classes with fewer than 10 held-out labels share a threshold with others as frequent: 3 ('left'," in text
     text = rehearsal(load(overrides=[f"data.source={pictures}", *PLAIN, *SEVAL]))
-    assert "held out" not in text
+    assert "half of the labels" not in text
+    assert "# classes with fewer than 10 held-out labels share a threshold" in text
+    text = rehearsal(load(overrides=[f"data.source={pictures}", *PLAIN, "method=fixmatch"]))
+    assert "held-out" not in text
 
 
 def test_evaluations_are_those_of_the_loop(estimated: tuple[Path, list[str]]) -> None:

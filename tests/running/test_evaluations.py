@@ -56,5 +56,5 @@ def test_resumed_in_the_middle(debiased):
 
 
 def test_decay_is_the_weight_of_the_old_value():
-    with pytest.raises(UsageError, match="expected at least 0 and below 1"):
+    with pytest.raises(UsageError, match=r"decay=1\.0: expected at least 0 and below 1, such as 0\.9, or None"):
         EvaluationMean(torch.zeros(1), decay=1.0)

@@ -69,10 +69,12 @@ def check(config: Config, method: Method, table: prepare.AnyTable, splits: Split
 
 
 def in_words(config: Config, table: prepare.AnyTable, splits: Splits) -> list[str]:
-    """What is done with the labels, and which classes have too few for it."""
+    """What is done with the labels, and of which classes too few are held out."""
     how = held_labels(config, table)
-    if how is None or how == "extra":
+    if how is None:
         return []
+    if how == "extra":
+        return _too_few(table, splits, splits.val)
     kept, held = halves(table, splits, config.seed)
     steps = config.train.steps
     plan = f"half of the labels is held out: {len(kept):,} to train on, {len(held):,} to learn from"
@@ -105,13 +107,13 @@ def _too_few(table: prepare.AnyTable, splits: Splits, held: Rows) -> list[str]:
     told = []
     if few:
         told.append(
-            f"classes with fewer than {2 * FEWEST} labels, of which fewer than {FEWEST} are held out, share a "
-            f"threshold with others as frequent: {len(few)} ({examples(few)})"
+            f"classes with fewer than {FEWEST} held-out labels share a threshold with others as frequent: {len(few)} "
+            f"({examples(few)})"
         )
     if none:
         told.append(
-            f"classes with fewer than 2 labels, of which none is held out, have no offset, and the threshold of the "
-            f"rarest others: {len(none)} ({examples(none)})"
+            f"classes without any held-out label have no offset, and the threshold of the rarest others: {len(none)} "
+            f"({examples(none)})"
         )
     return told
 
@@ -120,15 +122,14 @@ def run_held(
     config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, *, say: Say, quiet: bool
 ) -> dict[str, Any]:
     """As `run_part`, with what labels are held out; in two trainings, or what is missing of them, if it takes two."""
-    how = held_labels(config, table)
-    if how is None or how == "extra":
-        return run_part(config, table, splits, folder, say=say, quiet=quiet)
-    label = f"{config.label}, seed {config.seed}"
+    how, label = held_labels(config, table), f"{config.label}, seed {config.seed}"
     metrics = finished(folder, label, say)
     if metrics is not None:
         return metrics
     for line in in_words(config, table, splits):
         say(f"{label}: {line}")
+    if how is None or how == "extra":
+        return run_part(config, table, splits, folder, say=say, quiet=quiet)
     kept, held = halves(table, splits, config.seed)
     some = replace(splits, labeled=kept)
     if how == "split_online":

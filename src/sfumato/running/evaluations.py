@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sfumato.running.average import checked_momentum
+from sfumato.errors import UsageError
 
 _MANY = 100  # evaluations up to which the default weight of the old value is 0.9
 
@@ -27,7 +27,9 @@ class EvaluationMean(nn.Module):
 
     def __init__(self, start: Tensor, *, decay: float | None = None, debiased: bool = True) -> None:
         super().__init__()
-        self.decay, self.debiased = None if decay is None else checked_momentum(decay), debiased
+        if decay is not None and not 0.0 <= decay < 1.0:
+            raise UsageError(f"decay={decay}: expected at least 0 and below 1, such as 0.9, or None.")
+        self.decay, self.debiased = decay, debiased
         self.register_buffer("start", start.clone(), persistent=False)
         self.register_buffer("average", torch.zeros_like(start) if debiased else start.clone())
         self.register_buffer("left", torch.ones(()))
