@@ -79,7 +79,7 @@ def seval(
         thresholds: "replace" the method's weights, "multiply" them, or "none" at all; "auto" replaces thresholds of the
             method's own and multiplies all else, such as the weights of softmatch.
         test_refine: what the network that is evaluated and kept is refined by: the averages, the last offsets, nothing.
-        decay: weight of the old value in the averages; by default 0.9 for 100 evaluations, and more from there on. Less,
+        decay: weight of the old value in the averages; by default 0.9 for 100 evaluations and more from there on. Less,
             such as 0.5, where there are few evaluations and the network changes much between them.
         ridge: r, which keeps offsets of classes with few samples small.
         fade: samples at which the ridge is r; with K of them it is r fade / K. None: always r.
