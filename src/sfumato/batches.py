@@ -43,6 +43,11 @@ class TrainData(ABC):
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def own_labeled(self) -> NDArray[np.int64]:
+        """The labeled rows without those that have joined them under the label of a network."""
+        return self.splits.labeled
+
     @abstractmethod
     def read(self, part: Part) -> tuple[Tensor, ...]:
         """What is read from the disk, on the CPU. Called on another thread, while the step before it runs."""
@@ -95,7 +100,7 @@ class TrainData(ABC):
         return None
 
     def predict_labeled(self, model: nn.Module, device: torch.device) -> Tensor:
-        """Logits (L, C) of the labeled samples in order, as they are without augmentation; on the CPU."""
+        """Logits (L, C) of the `own_labeled` in order, as they are without augmentation; on the CPU."""
         raise NotImplementedError
 
     def told(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,18 @@ from sfumato.views.draws import draw_for
 from sfumato.views.patches import draw_patches, small_patches
 
 
+@dataclass(frozen=True, eq=False)
+class Distributions:
+    """What a network made of images of a table, which may lie in a file."""
+
+    p: NDArray[np.float32]  # (n, C)
+    place: NDArray[np.int64]  # (N,) of the table: in which row of p, -1 for none
+
+    def of(self, rows: NDArray[np.int64]) -> Tensor:
+        """(m, C) of the rows (m,) of the table."""
+        return torch.from_numpy(np.array(self.p[self.place[rows]]))
+
+
 @dataclass(frozen=True)
 class ImageData(TrainData):
     """A table of images with a class each, its splits and the views of it.
@@ -31,6 +43,9 @@ class ImageData(TrainData):
     eval_batch: images at a time in an evaluation; changes no result.
     stored: (N,) labels that an earlier network gave to images of the table, -1 where none, for methods that train on
         them.
+    distributions: of images with a stored label, to train on in its place.
+    joined: (N,) labels that a network gave to unlabeled images of the table, -1 elsewhere; these are among the labeled
+        in `splits` too, and trained on as such. Nothing but training knows of them.
     held: see `TrainData`.
     """
 
@@ -39,6 +54,8 @@ class ImageData(TrainData):
     augment: Augment
     eval_batch: int = 256
     stored: NDArray[np.int64] | None = None
+    distributions: Distributions | None = None
+    joined: NDArray[np.int64] | None = None
     held: NDArray[np.int64] | None = None
     criterion = "acc"
 
@@ -48,8 +65,18 @@ class ImageData(TrainData):
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) of the table, label noise included: what training and validation go by."""
+        """(N,) of the table, label noise included: what validation goes by, and training but for what has joined."""
         return self.splits.told(self.table.labels)
+
+    @cached_property
+    def taught(self) -> NDArray[np.int64]:
+        """(N,) of the table: what the labeled ones are trained on."""
+        return self.labels if self.joined is None else np.where(self.joined >= 0, self.joined, self.labels)
+
+    @cached_property
+    def own_labeled(self) -> NDArray[np.int64]:
+        rows = self.splits.labeled
+        return rows if self.joined is None else rows[self.joined[rows] < 0]
 
     @property
     def names(self) -> list[str]:  # type: ignore[override]
@@ -58,17 +85,20 @@ class ImageData(TrainData):
     def read(self, part: Part) -> tuple[Tensor, ...]:
         """Images, labels (-1 = none), places in the labeled or unlabeled set, and places in the global batch.
 
-        Of the unlabeled come last the stored labels, where there are any.
+        Of the unlabeled come last the stored labels, and their distributions, where there are any.
         """
         splits, rows = self.splits, part.rows
-        labels = self.labels[rows]
+        labels = self.taught[rows]
         if not part.labeled:
-            labels = np.where(np.isin(rows, splits.labeled), -1, labels)
+            labels = np.where(np.isin(rows, self.own_labeled), -1, self.labels[rows])
         index = np.searchsorted(splits.labeled if part.labeled else splits.unlabeled, rows)
         arrays = [labels, index, part.slots]
         if self.stored is not None and not part.labeled:
             arrays.append(self.stored[rows])
-        return self.table.images.load(rows), *(torch.from_numpy(array) for array in arrays)
+        read = [self.table.images.load(rows), *(torch.from_numpy(array) for array in arrays)]
+        if self.distributions is not None and not part.labeled:
+            read.append(self.distributions.of(rows))
+        return tuple(read)
 
     def labeled(self, part: Part, read: tuple[Tensor, ...], spec: ViewSpec) -> Labeled:
         images, labels, index, slots = read
@@ -103,7 +133,7 @@ class ImageData(TrainData):
             warps=(unwarped,) * spec.strong,  # one class per image: no geometry changes it
             patches=patches,
             pasting=Pasting(Unmixed(), Unmixed()) if spec.pasting else None,
-            stored=_pseudo(stored[0]) if spec.stored and stored else None,
+            stored=_pseudo(*stored) if spec.stored and stored else None,
             draw=draw_for(self.augment.seed, part.step, slots),
         )
         return views, truth
@@ -158,15 +188,26 @@ class ImageData(TrainData):
         return Measured(temperature, sections(found, self.classes, bins, temperature), arrays)
 
     def watched_labels(self) -> Tensor | None:
-        labels = torch.from_numpy(self.labels[self.splits.labeled])
+        labels = torch.from_numpy(self.labels[self.own_labeled])
         return labels if len(labels) <= LARGEST else None
 
     def predict_labeled(self, model: nn.Module, device: torch.device) -> Tensor:
-        return self.predict(model, self.splits.labeled, device)[0]
+        return self.predict(model, self.own_labeled, device)[0]
 
     def told(self) -> dict[str, Any]:
-        """Images of each class in every part, and the labels that are wrong on purpose."""
-        return {"class_counts": class_counts(self.table, self.splits), "wrong_labels": len(self.splits.wrong)}
+        """Images of each class in every part, and the labels that are wrong on purpose.
+
+        Of the images that have joined the labeled ones: how many, and which share of them under the right label.
+        """
+        own = replace(self.splits, labeled=self.own_labeled)
+        told: dict[str, Any] = {"class_counts": class_counts(self.table, own), "wrong_labels": len(self.splits.wrong)}
+        if self.joined is not None:
+            rows = np.flatnonzero(self.joined >= 0)
+            known = rows[self.table.labels[rows] >= 0]
+            right = self.joined[known] == self.table.labels[known]
+            told["class_counts"]["joined"] = np.bincount(self.joined[rows], minlength=self.num_classes).tolist()
+            told["joined"] = {"images": len(rows), "right": float(right.mean()) if len(known) else None}
+        return told
 
     def card(self) -> dict[str, Any]:
         return {
@@ -177,13 +218,14 @@ class ImageData(TrainData):
         }
 
     def label_counts(self) -> Tensor:
-        return torch.from_numpy(np.bincount(self.labels[self.splits.labeled], minlength=self.num_classes))
+        return torch.from_numpy(np.bincount(self.taught[self.splits.labeled], minlength=self.num_classes))
 
 
-def _pseudo(labels: Tensor) -> Pseudo:
-    """Stored labels (N,) as a pseudo-label of weight 1, valid where there is one."""
+def _pseudo(labels: Tensor, p: Tensor | None = None) -> Pseudo:
+    """Stored labels (N,), or their distributions (N, C), as a pseudo-label of weight 1, valid where there is one."""
     known = labels >= 0
-    return Pseudo(labels.masked_fill(~known, 0), torch.ones_like(labels, dtype=torch.float32), known.float())
+    target = labels.masked_fill(~known, 0) if p is None else p
+    return Pseudo(target, torch.ones_like(labels, dtype=torch.float32), known.float())
 
 
 def sections(

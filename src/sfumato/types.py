@@ -213,6 +213,11 @@ class Networks(Protocol):
         ...
 
 
+Pick = Callable[[Tensor, Tensor], Tensor]
+"""The places (m,) int64, in order, of those images that are taken as labeled, from the probabilities (n, C) that a
+network gives to them and the number of labels (C,) that each class has. A place may come more than once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rounds:
     """Self-training from labels on the disk: the trainings, each from scratch, by which a method with `stored` is run.
@@ -225,10 +230,27 @@ class Rounds:
     reliable: float | None = None  # share of the images, the most stable ones; None: all are labeled after round 1
     labeler: Literal["last", "best"] = "last"  # which network labels: the last, or the best on validation
     flip: bool = True  # the labels are those of the image and its mirror image together, where training mirrors too
+    labelings: int = 1  # how often all images are labeled, each time by the newest network
+    keep: Pick | None = None  # which of the labeled images are trained on; None: all
+    soft: bool = False  # the labels are distributions, one for an image
 
     @property
     def count(self) -> int:
-        return 2 if self.reliable is None else 3
+        return 1 + self.labelings if self.reliable is None else 3
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """Trainings from scratch, after each of which images that its network has labeled join the labeled set.
+
+    They stay among the unlabeled ones. For one class per image.
+    """
+
+    count: int  # of the trainings; with `stay` there are fewer once no image joins any more
+    pick: Pick
+    stay: bool = False  # an image that has joined keeps its label for good; else all are picked anew each time
+    labeler: Literal["last", "best"] = "last"  # which network labels: the last, or the best on validation
+    last_power: float | None = None  # of `rules.ProgressiveAlignment` in the last generation; 1 in the first
 
 
 @dataclass(frozen=True, slots=True)

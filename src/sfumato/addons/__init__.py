@@ -18,6 +18,7 @@ from sfumato.addons.acr import acr
 from sfumato.addons.adsh import adsh
 from sfumato.addons.calibratemix import calibratemix
 from sfumato.addons.cossl import cossl
+from sfumato.addons.crest import crest, crest_plus
 from sfumato.addons.darp import darp
 from sfumato.addons.daso import daso
 from sfumato.addons.debiaspl import debiaspl
@@ -64,11 +65,13 @@ class Entry:
     paper: str
     equations: str
     fills: frozenset[Slot]  # which choices of a method it changes
+    generations: bool = False  # it also has the method trained again and again, on a labeled set that grows
 
     @property
     def changes(self) -> str:
         """The same in words."""
-        return ", ".join(CHANGES[slot] for slot in get_args(Slot) if slot in self.fills)
+        changes = [CHANGES[slot] for slot in get_args(Slot) if slot in self.fills]
+        return ", ".join([*changes, *(["the labeled set"] if self.generations else [])])
 
 
 ADDONS: Mapping[str, Entry] = {
@@ -77,6 +80,8 @@ ADDONS: Mapping[str, Entry] = {
     "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
     "calibratemix": Entry(calibratemix, "CalibrateMix (seed paper)", "eq. 4-5, guided mixing", frozenset({"extras"})),
     "cossl": Entry(cossl, "Fan et al. 2022, CoSSL", "section 3, on-line", frozenset({"extras", "refine"})),
+    "crest": Entry(crest, "Wei et al. 2021, CReST", "section 3.2", frozenset(), generations=True),
+    "crest_plus": Entry(crest_plus, "Wei et al. 2021, CReST+", "section 3.3", frozenset({"refine"}), generations=True),
     "darp": Entry(darp, "Kim et al. 2020, DARP", "algorithm 1, solved exactly", frozenset({"target"})),
     "daso": Entry(daso, "Oh et al. 2022, DASO", "section 3", frozenset({"extras", "target"})),
     "debiaspl": Entry(debiaspl, "Wang et al. 2022, DebiasPL", "without CLD", frozenset({"divergence", "refine"})),

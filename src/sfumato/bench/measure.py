@@ -17,6 +17,7 @@ import torch
 from sfumato.config import Config
 from sfumato.run import prepare, rounds
 from sfumato.train import Result, train
+from sfumato.types import Rounds
 
 SOME = 3  # steps between two looks at the clock
 IMAGES = 64  # that the network is tried on
@@ -38,12 +39,14 @@ class Cost:
         """Of a whole run. held_out: images of val and test."""
         steps = config.train.steps
         plan = rounds.plan_of(config)
-        warm = 0 if plan is not None else round(config.train.unlabeled_start * steps)
+        stored = isinstance(plan, Rounds)
+        warm = 0 if stored else round(config.train.unlabeled_start * steps)
         one = warm * self.labels_only + (steps - warm) * self.full
-        trainings = one if plan is None else steps * self.labels_only + (plan.count - 1) * one
+        count = 1 if plan is None else plan.count
+        trainings = steps * self.labels_only + (count - 1) * one if stored else count * one
         evaluations = -(-steps // config.train.eval_every) * held_out["val"]
         last = 3 * (held_out["val"] + held_out["test"])  # averaged weights, the student, the best on validation
-        return self.start + trainings + (plan.count if plan else 1) * (evaluations + last) * self.image
+        return self.start + trainings + count * (evaluations + last) * self.image
 
     @property
     def steps_per_second(self) -> float:
@@ -57,7 +60,7 @@ def measure(config: Config, threads: int) -> tuple[Cost, dict[str, int]]:
     """
     torch.set_num_threads(threads)
     started, imports = time.monotonic(), time.process_time()
-    config = config if rounds.plan_of(config) is None else config.with_method(STAND_IN)
+    config = config.with_method(STAND_IN) if isinstance(rounds.plan_of(config), Rounds) else config
     table = prepare.open_table(config)
     splits = prepare.draw(config, table)
     model = prepare.make_model(config, table)
@@ -72,7 +75,7 @@ def measure(config: Config, threads: int) -> tuple[Cost, dict[str, int]]:
     result = train(method, model, shown, few, seed=config.seed, quiet=True)
     rates = [record["perf/images_per_s"] for record in result.history if "perf/images_per_s" in record]
     labeled = SOME * config.train.batch_size
-    unlabeled = labeled * config.train.unlabeled_ratio if prepare.uses_unlabeled(config.method.name) else 0
+    unlabeled = labeled * config.train.unlabeled_ratio if prepare.sees_unlabeled(config.method.name) else 0
     cost = Cost(
         start=imports + ready,
         labels_only=labeled / rates[1] / SOME,

@@ -65,7 +65,7 @@ def _checked(config: Config, table: prepare.AnyTable) -> Config:
     config = prepare.settled(prepare.located(config), table)
     splits = rehearse(config, table)
     method = config.method.name
-    to_label = rounds.to_label(splits) if rounds.in_rounds(method) else splits.unlabeled
+    to_label = rounds.to_label(splits) if rounds.plan_of(config) is not None else splits.unlabeled
     if prepare.uses_unlabeled(method) and not len(to_label):
         raise DataError("there are no unlabelled images, so nothing but labels-only methods can be compared.")
     return prepare.counted(config, splits)

@@ -28,12 +28,14 @@ from sfumato.methods.freematch import freematch
 from sfumato.methods.marginmatch import marginmatch
 from sfumato.methods.mean_teacher import cutmix_seg, mean_teacher
 from sfumato.methods.mixmatch import mixmatch
+from sfumato.methods.noisy_student import noisy_student
 from sfumato.methods.pi_model import pi_model
 from sfumato.methods.pseudo_label import pseudo_label
 from sfumato.methods.remixmatch import remixmatch
-from sfumato.methods.self_training import st, st_pp
+from sfumato.methods.self_training import self_training
 from sfumato.methods.simmatch import simmatch
 from sfumato.methods.softmatch import softmatch
+from sfumato.methods.st import st, st_pp
 from sfumato.methods.supervised import supervised, supervised_strong
 from sfumato.methods.u2pl import u2pl
 from sfumato.methods.uda import uda
@@ -41,7 +43,7 @@ from sfumato.methods.uncertainty_weighted import uncertainty_weighted, uncertain
 from sfumato.methods.unimatch import unimatch
 from sfumato.methods.unimatch_v2 import unimatch_v2
 from sfumato.methods.vat import vat
-from sfumato.types import ViewSpec
+from sfumato.types import Generations, Rounds, ViewSpec
 
 __all__ = ["METHODS", "Consistency", "Entry", "Facts", "Method", "build", "describe", "options"]
 
@@ -81,9 +83,11 @@ METHODS: Mapping[str, Entry] = {
     "marginmatch": Entry(marginmatch, "Sosea and Caragea 2023, MarginMatch", "section 3", classes_only=True),
     "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
     "mixmatch": Entry(mixmatch, "Berthelot et al. 2019, MixMatch", "algorithm 1, eq. 2-11", classes_only=True),
+    "noisy_student": Entry(noisy_student, "Xie et al. 2020, Noisy Student", "algorithm 1", classes_only=True),
     "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
     "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
     "remixmatch": Entry(remixmatch, "Berthelot et al. 2020, ReMixMatch", "algorithm 1", classes_only=True),
+    "self_training": Entry(self_training, "Yarowsky 1995", "as in scikit-learn", classes_only=True),
     "simmatch": Entry(simmatch, "Zheng et al. 2022, SimMatch", "section 3", classes_only=True),
     "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
     "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1"),
@@ -136,6 +140,7 @@ class Description:
     summary: str  # of the constructor, with its arguments
     defaults: dict[str, object]
     views: ViewSpec
+    rounds: Rounds | Generations | None
     choices: dict[str, str]  # what stands in its slots
     literal: dict[str, list[str]]  # options with values that take a formula, or the authors' code, to the letter
 
@@ -154,6 +159,7 @@ def describe(name: str) -> Description:
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
         views=method.views,
+        rounds=method.rounds,
         choices=choices(method),
         literal=literal_readings(builder),
     )

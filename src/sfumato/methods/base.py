@@ -17,6 +17,7 @@ from sfumato.rules.base import Extra, Rule
 from sfumato.types import (
     Batch,
     Context,
+    Generations,
     HeldOut,
     Labeled,
     Losses,
@@ -54,7 +55,7 @@ class Method(nn.Module, ABC):
     """
 
     views: ViewSpec = ViewSpec()
-    rounds: Rounds | None = None  # of a method whose `views` are `stored`: how its labels are made
+    rounds: Rounds | Generations | None = None  # the trainings of a method that takes several; `Rounds` if `stored`
     held_labels: HeldLabels | None = None  # of a method that cannot do without held-out labels
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
     annealing: SignalAnnealing | None = None  # which labels count, where `supervised_loss` is told the progress

@@ -13,7 +13,7 @@ from sfumato.rules.pixel_contrast import PixelContrast
 from sfumato.rules.prior import Debiased, Prior, Watch
 from sfumato.rules.prototype import PrototypeAttraction
 from sfumato.rules.rebalance import ClassRebalance
-from sfumato.rules.refine import DistributionAlignment, NoRefinement, Sharpen, Then
+from sfumato.rules.refine import DistributionAlignment, NoRefinement, ProgressiveAlignment, Sharpen, Then
 from sfumato.rules.rotation import Rotation
 from sfumato.rules.schedule import Constant, CosineRamp, Ramp, Schedule
 from sfumato.rules.smoothing import Smoothed
@@ -77,6 +77,7 @@ __all__ = [
     "PixelContrast",
     "Prior",
     "Product",
+    "ProgressiveAlignment",
     "PrototypeAttraction",
     "Ramp",
     "RandomMixup",

@@ -155,3 +155,22 @@ class DistributionAlignment(Refiner):
 
     def forward(self, p: Tensor) -> Tensor:
         return align(p, self.goal, self.model.value, self.eps)
+
+
+class ProgressiveAlignment(DistributionAlignment):
+    """Alignment with the labels' shares to a power that sinks from generation to generation (CReST+).
+
+    Args:
+        num_classes: C.
+        prior: (C,) how many labels each class has.
+        momentum: of the average prediction.
+    """
+
+    def __init__(self, num_classes: int, prior: Tensor, *, momentum: float = 0.999) -> None:
+        super().__init__(num_classes, target="labeled", prior=prior, momentum=momentum)
+
+    def enter(self, power: float, counts: Tensor) -> None:
+        """Before the training of a generation: its power, and the labels (C,) that were there before any joined."""
+        assert isinstance(self.prior, Tensor)
+        self.power = power
+        self.prior.copy_(counts / counts.sum())

@@ -20,7 +20,14 @@ from sfumato.run.ranks import is_first
 from sfumato.run.triage import triage
 from sfumato.train import Result
 
-ROUND = ("method", "seconds", "images", "val", "test")  # what metrics.json keeps of each training before the last
+ROUND = (
+    "method",
+    "seconds",
+    "images",
+    "joined",
+    "val",
+    "test",
+)  # what metrics.json keeps of each training before the last
 
 
 def conclude(
@@ -55,7 +62,7 @@ def conclude(
         "suspects": None if result.labels is None else triage(result.labels, data, folder),
         "collapse": result.collapse,
         "warnings": result.warnings,
-        **({"rounds": [{key: one[key] for key in ROUND} for one in earlier]} if earlier else {}),
+        **({"rounds": [{key: one[key] for key in ROUND if key in one} for one in earlier]} if earlier else {}),
     }
     if is_first():
         write_predictions(folder, last)
@@ -68,7 +75,10 @@ def conclude(
 
 
 def counts(data: TrainData) -> dict[str, int]:
-    return {part: len(getattr(data.splits, part)) for part in ("labeled", "unlabeled", *PARTS)}
+    """Of each part; of the labeled ones without those that a network has labeled."""
+    splits = data.splits
+    rest = {part: len(getattr(splits, part)) for part in ("unlabeled", *PARTS)}
+    return {"labeled": len(data.own_labeled), **rest}
 
 
 def write_predictions(folder: Path, found: Measured) -> None:

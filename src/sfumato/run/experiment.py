@@ -189,7 +189,7 @@ def _one_seed(config: Config, table: prepare.AnyTable, folder: Path, summary: Su
     splits = prepare.splits_of(config, table, folder / files.SPLITS)
     own = Summary(folder)
     wanted = config.method.name
-    in_rounds = rounds.in_rounds(wanted)
+    in_rounds = rounds.plan_of(config) is not None
     if prepare.uses_unlabeled(wanted) and not len(rounds.to_label(splits) if in_rounds else splits.unlabeled):
         say(FALLBACK.format(method=wanted))
         config = config.with_method(prepare.FAIR_BASELINE)

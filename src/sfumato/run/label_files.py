@@ -2,6 +2,7 @@
 
     labels.csv           file,mask or file,label: written last, it says that every label is there
     labels/NAME.png      of images with masks: the class numbers of the pixels, as `sfumato predict` writes them
+    distributions.npy    where labels are probabilities: (n, C) in the order of labels.csv
     reliability.csv      file,stability,round: how alike the copies of the network saw an image, and who labels it
 
 Nothing that is there is overwritten. What an interruption left out is added, by the same network and so as it would
@@ -28,12 +29,12 @@ from sfumato.data import Table
 from sfumato.data.pairs import PairTable
 from sfumato.data.pairs.stored import StoredMasks, mask_names
 from sfumato.errors import DataError
-from sfumato.image_data import ImageData
+from sfumato.image_data import Distributions, ImageData
 from sfumato.pair_data import PairData
 from sfumato.run import files, mask_files
 from sfumato.run.ranks import is_first
 
-LIST, MASKS, RELIABILITY = "labels.csv", "labels", "reliability.csv"
+LIST, MASKS, RELIABILITY, DISTRIBUTIONS = "labels.csv", "labels", "reliability.csv", "distributions.npy"
 Rows = NDArray[np.int64]
 Share = tuple[Path, Rows]  # the folder of a round, and which images its network labels
 Predict = Callable[[Rows], Iterable[tuple[Rows, list[Tensor]]]]
@@ -69,16 +70,52 @@ def _write_labels(folder: Path, table: Table, rows: Rows, predict: Predict, devi
     mine = [labels for _, (labels,) in predict(rows)] or [torch.zeros(0, dtype=torch.int64)]
     labels = distributed.gather(torch.cat(mine).to(device)).tolist()
     if is_first():
-        pairs = zip(rows.tolist(), labels, strict=True)
-        _write_csv(folder / LIST, ("file", "label"), ((table.names[row], table.classes[label]) for row, label in pairs))
+        _write_list(folder, table, rows, labels)
 
 
-def with_labels(data: TrainData, shares: Sequence[Share]) -> TrainData:
-    """The data with these labels for methods that train on them. Raises DataError naming a file that cannot be used."""
+def _write_list(folder: Path, table: Table, rows: Rows, labels: Sequence[int]) -> None:
+    pairs = zip(rows.tolist(), labels, strict=True)
+    _write_csv(folder / LIST, ("file", "label"), ((table.names[row], table.classes[label]) for row, label in pairs))
+
+
+def write_distributions(folder: Path, table: Table, rows: Rows, predict: Callable[[], Tensor]) -> None:
+    """Label what is not yet labeled, with probabilities. predict: (n, C) float32 of all rows; every rank gets all."""
+    missing = not (folder / LIST).exists()
+    distributed.barrier()  # all ranks have seen whether it is there
+    if missing:
+        p = predict()
+        if is_first():
+            content = io.BytesIO()
+            np.save(content, p.numpy())
+            files.write_bytes(folder / DISTRIBUTIONS, content.getvalue())
+            _write_list(folder, table, rows, p.argmax(dim=1).tolist())
+    distributed.barrier()
+
+
+def read_distributions(folder: Path, rows: Rows, classes: int) -> NDArray[np.float32]:
+    """(n, C) of the rows (n,) that were labeled, left in the file. Raises DataError where it is not theirs."""
+    path = folder / DISTRIBUTIONS
+    mend = f"Delete it and {LIST}, and `sfumato train --resume` makes both anew."
+    try:
+        p = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable ({error}). {mend}") from error
+    if p.shape != (len(rows), classes):
+        raise DataError(f"{path}: probabilities {p.shape}, expected {(len(rows), classes)}. {mend}")
+    found: NDArray[np.float32] = p
+    return found
+
+
+def with_labels(data: TrainData, shares: Sequence[Share], *, soft: bool = False) -> TrainData:
+    """The data with these labels for methods that train on them. Raises DataError naming a file that cannot be used.
+
+    soft: train on their distributions.
+    """
     if isinstance(data, PairData):
         return replace(data, stored=_stored_masks(data.table, shares))
     assert isinstance(data, ImageData)
-    return replace(data, stored=_stored_labels(data.table, shares))
+    data = replace(data, stored=_stored_labels(data.table, shares))
+    return replace(data, distributions=_distributions(data.table, shares[0][0])) if soft else data
 
 
 def _stored_masks(table: PairTable, shares: Sequence[Share]) -> StoredMasks:
@@ -105,6 +142,14 @@ def _stored_labels(table: Table, shares: Sequence[Share]) -> NDArray[np.int64]:
                 raise DataError(f"{path}: {what} for '{table.names[row]}'. {_anew(path)}")
             stored[row] = classes[label]
     return stored
+
+
+def _distributions(table: Table, folder: Path) -> Distributions:
+    row_of = {name: row for row, name in enumerate(table.names)}
+    rows = np.array([row_of[row["file"]] for row in _read_csv(folder / LIST, ("file", "label"))], dtype=np.int64)
+    place = np.full(len(table), -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    return Distributions(read_distributions(folder, rows, len(table.classes)), place)
 
 
 def write_reliability(folder: Path, names: Sequence[str], rows: Rows, stability: Tensor, first: Rows) -> None:

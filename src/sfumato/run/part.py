@@ -36,10 +36,13 @@ class Round:
     method: str  # the name of the whole
     shares: tuple[label_files.Share, ...] = ()  # labels of earlier rounds to train on
     copies: int = 0  # of the network to keep on the way
+    soft: bool = False  # these labels are distributions
+    joined: NDArray[np.int64] | None = None  # (N,) labels under which images have joined the labeled set, or -1
     earlier: tuple[dict[str, Any], ...] = ()  # the metrics of the rounds before
+    word: str = "round"
 
     def __str__(self) -> str:
-        return f"round {self.number} of {self.count}"
+        return f"{self.word} {self.number} of {self.count}"
 
 
 def _nothing(method: Method) -> None:
@@ -95,13 +98,17 @@ def run_part(
     metrics = finished(folder, label, say)
     if metrics is not None:
         return metrics
-    count = f"{len(splits.labeled):,} labelled"
-    if prepare.uses_unlabeled(config.method.name):
+    new = 0 if this is None or this.joined is None else int((this.joined >= 0).sum())
+    count = f"{len(splits.labeled) - new:,} labelled" + (f", {new:,} joined" if new else "")
+    if prepare.sees_unlabeled(config.method.name):
         count += f" and {len(splits.unlabeled):,} {'pseudo-labelled' if this and this.shares else 'unlabelled'}"
     say(f"{label}: {config.train.steps:,} steps on {count} images")
     model = prepare.make_model(config, table)
     data = prepare.make_data(config, table, splits, model)
-    data = label_files.with_labels(data, this.shares) if this and this.shares else data
+    data = label_files.with_labels(data, this.shares, soft=this.soft) if this and this.shares else data
+    if this is not None and this.joined is not None:
+        assert isinstance(data, ImageData)
+        data = replace(data, joined=this.joined)
     lesson = lesson or Lesson()
     if lesson.held is not None:
         assert isinstance(data, ImageData | PairData)

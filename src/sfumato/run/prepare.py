@@ -147,6 +147,13 @@ def splits_of(config: Config, table: AnyTable, path: Path) -> Splits:
 
 
 def uses_unlabeled(method: str) -> bool:
+    """In training, or between its trainings."""
+    about = describe(method)
+    return about.views.weak or about.rounds is not None
+
+
+def sees_unlabeled(method: str) -> bool:
+    """In training."""
     return describe(method).views.weak
 
 

@@ -2,9 +2,11 @@
 
 A run of a method whose views are `stored` has
 
-    rounds/1/      the network of labels only, and what it labels
-    rounds/2/      where there are three rounds: the second network, and what it labels
-    (itself)       the last network, as of any other method
+    rounds/1/        the network of labels only, and what it labels
+    rounds/2/ ...    where there are more than two rounds: the networks that follow, and what they label
+    (itself)         the last network, as of any other method
+
+Runs in which images join the labeled set are `run.generations`.
 
 Each training is resumed as any is, and labels are never made twice, so that a run can be stopped anywhere.
 """
@@ -19,30 +21,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from sfumato import checkpoint, distributed
+from sfumato import addons, checkpoint, distributed
 from sfumato.config import Config
-from sfumato.data import Splits
+from sfumato.data import Splits, Table
 from sfumato.errors import DataError, UsageError
 from sfumato.functional.stability import most_stable, stability
-from sfumato.methods import Facts, build, describe
-from sfumato.models import load_weights
-from sfumato.run import files, label_files, prepare
+from sfumato.image_data import ImageData
+from sfumato.methods import Facts, build
+from sfumato.run import label_files, prepare
+from sfumato.run.generations import run_generations
 from sfumato.run.label_files import Rows, Share
+from sfumato.run.labeler import loaded, probabilities, weights_of
 from sfumato.run.part import Round, Say, finished, run_part
 from sfumato.run.ranks import is_first, own_device
-from sfumato.types import Rounds
+from sfumato.types import Generations, Pick, Rounds
 
 COPIES = 3  # of the first network: after a third, two thirds and all of its steps
 
 
-def in_rounds(method: str) -> bool:
-    return describe(method).views.stored
-
-
-def plan_of(config: Config) -> Rounds | None:
-    """The rounds of the method; None if it trains once."""
-    facts = Facts(num_classes=2, num_unlabeled=1, dense=config.data.task == "segmentation")
-    return build(config.method.name, facts, config.method.options).rounds
+def plan_of(config: Config) -> Rounds | Generations | None:
+    """The trainings of the method and its add-on; None if there is one."""
+    facts = Facts(2, 1, config.data.task == "segmentation", num_labeled=2, label_counts=(1, 1))
+    method, addon = build(config.method.name, facts, config.method.options), config.addon
+    if addon.name is not None and addons.entry(addon.name).generations:
+        addons.join(addon.name, method, facts, addon.options, method_name=config.method.name)
+    return method.rounds
 
 
 def to_label(splits: Splits) -> Rows:
@@ -50,21 +53,24 @@ def to_label(splits: Splits) -> Rows:
     return np.setdiff1d(splits.unlabeled, splits.labeled)
 
 
-def check(config: Config, plan: Rounds, splits: Splits) -> None:
+def check(config: Config, plan: Rounds | Generations, splits: Splits) -> None:
     """Raise a UsageError for what the rounds of this run cannot do."""
     name = config.method.name
     if plan.labeler == "best" and not len(splits.val):
         raise UsageError(f"{name}.labeler=best: there is no validation split to choose by. Use labeler=last.")
-    if plan.reliable is not None and config.train.steps < COPIES:
+    if isinstance(plan, Rounds) and plan.reliable is not None and config.train.steps < COPIES:
         raise UsageError(
             f"steps={config.train.steps}: {name} compares {COPIES} copies of a network on the way. "
             f"Take at least {COPIES} steps, or more epochs."
         )
 
 
-def in_words(config: Config, plan: Rounds) -> str:
+def in_words(config: Config, plan: Rounds | Generations) -> str:
     steps = config.train.steps
-    return f"{plan.count} rounds of {steps:,} steps, {plan.count * steps:,} in all"
+    most, word = "", "rounds"
+    if isinstance(plan, Generations):
+        most, word = ("at most ", "rounds") if plan.stay else ("", "generations")
+    return f"{most}{plan.count} {word} of {steps:,} steps, {plan.count * steps:,} in all"
 
 
 def run_rounds(
@@ -75,13 +81,18 @@ def run_rounds(
     metrics = finished(folder, label, say)
     if metrics is not None:
         return metrics
-    work = _Work(config, table, splits, folder, say, quiet)
-    say(f"{label}: {in_words(config, work.plan)}")
+    plan = plan_of(config)
+    assert plan is not None
+    say(f"{label}: {in_words(config, plan)}")
+    if isinstance(plan, Generations):
+        assert isinstance(table, Table)
+        return run_generations(config, table, splits, folder, plan, say=say, quiet=quiet)
+    work = _Work(config, table, splits, folder, plan, say, quiet)
     metrics = work.train(1, [])
     shares: list[Share] = []
     for number, rows in enumerate(work.shares(), start=1):
-        work.label(number, rows)
-        shares.append((work.place(number), rows))
+        new = (work.place(number), work.label(number, rows))
+        shares = [new] if work.plan.reliable is None else [*shares, new]
         metrics = work.train(number + 1, shares)
     return metrics
 
@@ -90,15 +101,20 @@ class _Work:
     """What the rounds of one run have in common."""
 
     def __init__(
-        self, config: Config, table: prepare.AnyTable, splits: Splits, folder: Path, say: Say, quiet: bool
+        self,
+        config: Config,
+        table: prepare.AnyTable,
+        splits: Splits,
+        folder: Path,
+        plan: Rounds,
+        say: Say,
+        quiet: bool,
     ) -> None:
         self.config, self.table, self.splits, self.folder = config, table, splits, folder
         self.say, self.quiet = say, quiet
         self.rows = to_label(splits)
         self.model = prepare.make_model(config, table)
         self.data = prepare.make_data(config, table, splits, self.model)
-        plan = prepare.make_method(config, self.data).rounds
-        assert plan is not None
         self.plan = plan if len(self.rows) > 1 else replace(plan, reliable=None)  # one image has no halves
         self.device = own_device()
         self.earlier: list[dict[str, Any]] = []
@@ -111,7 +127,15 @@ class _Work:
         config = self.config if shares else self.config.with_method(self.plan.first)
         rows = np.sort(np.concatenate([rows for _, rows in shares])) if shares else self.splits.unlabeled
         copies = COPIES if number == 1 and self.plan.reliable is not None else 0
-        this = Round(number, self.plan.count, self.config.label, tuple(shares), copies, tuple(self.earlier))
+        this = Round(
+            number,
+            self.plan.count,
+            self.config.label,
+            tuple(shares),
+            copies,
+            self.plan.soft,
+            earlier=tuple(self.earlier),
+        )
         splits, place = replace(self.splits, unlabeled=rows), self.place(number)
         metrics = run_part(config, self.table, splits, place, say=self.say, quiet=self.quiet, this=this)
         distributed.barrier()  # what the first rank wrote is there
@@ -119,9 +143,9 @@ class _Work:
         return metrics
 
     def shares(self) -> list[Rows]:
-        """Which images the first network labels and, where there are three rounds, which the second."""
+        """Which images the first network labels, the second and so on."""
         if self.plan.reliable is None:
-            return [self.rows]
+            return [self.rows] * self.plan.labelings
         place = self.place(1)
         if not (place / label_files.RELIABILITY).exists():
             self._rank(place, self.plan.reliable)
@@ -146,19 +170,37 @@ class _Work:
             reliable = self.rows[most_stable(whole, share).numpy()]
             label_files.write_reliability(place, self.table.names, self.rows, whole, reliable)
 
-    def label(self, number: int, rows: Rows) -> None:
+    def label(self, number: int, rows: Rows) -> Rows:
+        """Label these, and give those to train on."""
         place = self.place(number)
         if not (place / label_files.LIST).exists():
             self.say(f"{self.config.label}: the network of round {number} labels {len(rows):,} images")
         distributed.barrier()
-        weights = files.BEST_WEIGHTS if self.plan.labeler == "best" else files.WEIGHTS
+        weights = weights_of(place, self.plan.labeler)
+        if self.plan.keep is not None:
+            return self._kept(number, place, rows, weights, self.plan.keep)
 
         def predict(some: Rows) -> Any:
-            return self.data.predictions([self._loaded(place / weights)], some, self.device, flip=self.plan.flip)
+            return self.data.predictions([self._loaded(weights)], some, self.device, flip=self.plan.flip)
 
         label_files.write(place, self.table, rows, predict, self.device)
+        return rows
+
+    def _kept(self, number: int, place: Path, rows: Rows, weights: Path, keep: Pick) -> Rows:
+        """Label these with probabilities, by which those to train on are chosen."""
+        data = self.data
+        assert isinstance(data, ImageData)
+        label_files.write_distributions(
+            place, data.table, rows, lambda: probabilities(data, self._loaded(weights), rows, self.device)
+        )
+        p = label_files.read_distributions(place, rows, data.num_classes)
+        kept: Rows = rows[keep(torch.from_numpy(np.array(p)), data.label_counts()).numpy()]
+        if not len(kept):
+            raise UsageError(
+                f"{self.config.label}: the network of round {number} is not sure enough of any image, its highest "
+                f"confidence being {p.max():.3f}. Train longer, or start anew with a lower method.threshold."
+            )
+        return kept
 
     def _loaded(self, path: Path) -> nn.Module:
-        net = prepare.make_model(self.config, self.table)
-        load_weights(net, path)
-        return net.to(self.device).eval()
+        return loaded(self.config, self.table, path, self.device)

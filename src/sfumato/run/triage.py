@@ -24,7 +24,7 @@ def triage(history: LabelHistory, data: TrainData, folder: Path) -> dict[str, An
     precision and recall are of the labels that were made wrong on purpose, where some were.
     """
     found = suspects(history)
-    rows = data.splits.labeled[found.places.numpy()]
+    rows = data.own_labeled[found.places.numpy()]
     if is_first():
         names = [data.names[row] for row in rows]
         files.write_text(folder / SUSPECTS, _table(found, names, data.classes, history.labels))
