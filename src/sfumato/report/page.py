@@ -10,7 +10,7 @@ from typing import TypeGuard
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sfumato.report import charts, palette, summary, views, wording
+from sfumato.report import charts, palette, stages, summary, views, wording
 from sfumato.report.doubts import sentence
 from sfumato.report.overlays import overlays
 from sfumato.report.pictures import Images
@@ -105,6 +105,7 @@ def _context(account: Account, images: Images | None) -> dict[str, object]:
         "doubts": doubted,
         "doubted": "" if doubted is None else sentence(doubted),
         "trained": views.trained(entry),
+        "stages": stages.rows(entry),
     }
 
 

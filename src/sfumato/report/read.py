@@ -16,6 +16,7 @@ from sfumato.errors import DataError
 from sfumato.report import load, wording
 from sfumato.report.doubts import read_doubts
 from sfumato.report.records import Account, Collapse, Entry, Finding, Provenance, Run
+from sfumato.report.stages import read_stages
 
 BASELINES = ("supervised_strong", "supervised")
 """Methods that use labels only, the fairest baseline first."""
@@ -111,6 +112,7 @@ def read_run(folder: Path) -> Run:
         rare=load.texts(card.get("rare")),
         trained=_trained(metrics.get("class_counts"), len(classes)),
         doubts=read_doubts(folder, metrics.get("suspects")),
+        stages=read_stages(metrics, criterion),
     )
 
 

@@ -96,6 +96,18 @@ class Doubts:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One of several trainings that a run takes. `val` and `test` are the criterion's."""
+
+    method: str
+    images: Mapping[str, int]  # of each part
+    joined: int  # images that were trained on as labelled under the label of a network
+    right: float | None  # share of these labels that are right, where it is known
+    val: float | None
+    test: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One training run: one method, one seed."""
 
@@ -121,6 +133,7 @@ class Run:
     rare: tuple[str, ...] = ()  # classes with few of the labelled pixels
     trained: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # part -> images of each class
     doubts: Doubts | None = None
+    stages: tuple[Stage, ...] = ()  # the trainings of a run that takes several, the last one included
 
 
 @dataclass(frozen=True, slots=True)
