@@ -41,6 +41,10 @@ def test_seconds_of_a_run() -> None:
     rounds = load(overrides=["method=st", "steps=100", "unlabeled_start=0", "eval_every=40"])
     twice = 2 * (evaluations + at_the_end) * 0.01
     assert COST.seconds(rounds, HELD_OUT) == pytest.approx(2 + 100 * 0.1 + 100 * 0.5 + twice)
+    words = ["method=fixmatch", "addon=crest", "addon.generations=3", "steps=100", "unlabeled_start=0.2"]
+    generations = load(overrides=[*words, "eval_every=40"])
+    thrice = 3 * (20 * 0.1 + 80 * 0.5 + (evaluations + at_the_end) * 0.01)
+    assert COST.seconds(generations, HELD_OUT) == pytest.approx(2 + thrice)
 
 
 def test_the_total_counts_what_is_left(planned: Plan) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +249,28 @@ def assert_stopped_is_the_same(whole: Path, source: Path, folder: Path, stops: l
                 go_on(folder) if folder.exists() else run(folder, source, *overrides)
     go_on(folder)
     assert_same(whole, folder)
+
+
+@pytest.mark.slow
+def test_two_ranks_agree_on_who_joins(source: Path, tmp_path: Path) -> None:
+    for name, words in (
+        ("crest", (*CREST[:2], "addon.generations=2")),
+        ("classic", (*CLASSIC[:2], *CLASSIC[3:], "method.rounds=2")),
+    ):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        given = [f"data.source={source}", *SMALL, *words, "--quiet", "--no-report", "--out", str(tmp_path / name)]
+        done = subprocess.run(
+            [sys.executable, *launcher, "-m", "sfumato", "train", *given],
+            check=False, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        # Pseudo-labels of four steps may be called collapsed, which is no failure of the run.
+        assert (tmp_path / name / "metrics.json").exists(), done.stderr[-4000:]
+        told = table(tmp_path / name / "rounds" / "1" / "joined.csv")
+        assert read(tmp_path / name / "metrics.json")["joined"]["images"] == len(told) > 0
+        data, net = opened(tmp_path / name, tmp_path / name / "rounds" / "1")
+        rows = np.array([data.names.index(row["file"]) for row in told])
+        p = torch.softmax(data.predict(net, rows, torch.device("cpu"))[0], dim=1)
+        assert [row["label"] for row in told] == [data.classes[c] for c in p.argmax(dim=1).tolist()]
 
 
 def unfinished(whole: Path, folder: Path) -> Path:
