@@ -32,8 +32,9 @@ demo: .venv/.demo
 demo-seg: .venv/.demo
 	$(BIN)/sfumato demo --task segmentation
 
+# Two processes, each with whole files: more would need more memory than most gain from.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

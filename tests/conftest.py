@@ -44,3 +44,10 @@ def two_ranks() -> Iterator[Ranks]:
     ranks = Ranks(2)
     yield ranks
     ranks.close()
+
+
+@pytest.fixture
+def files_stay_whole(request: pytest.FixtureRequest) -> bool:
+    """Whether all tests of a file run in one process: without pytest-xdist they do, and with it if it keeps them so."""
+    worker: dict[str, list[str]] | None = getattr(request.config, "workerinput", None)
+    return worker is None or "loadfile" in worker["mainargv"]
