@@ -11,7 +11,8 @@ are picked anew after each generation. CReST+ aligns the predictions in training
 
     t_g = (1 - (g - 1) / (G - 1)) + (g - 1) / (G - 1) t_min
 
-in generation g of G, renormalized. The average prediction that this takes is that of the generation alone.
+in generation g of G, renormalized. The average prediction that this takes is that of the generation alone. The peer's
+six generations have a quarter of the steps of its other methods each: `recipe=long_tail train.steps=65536`.
 
 The released code takes the number of a class for its rank (`rates="official"`), which is the same only where classes
 are sorted by frequency, and idealizes the counts to a geometric tail, as `rates="rank"` does by rank. A peer labels
