@@ -131,6 +131,8 @@ def method_page(name: str) -> str:
     facts = [f"Sees: {seen(method)}"]
     if method.dense_only or method.classes_only:
         facts.append(f"For images with {'masks' if method.dense_only else 'one class each'} only")
+    if method.trainings is not None:
+        facts.append(f"Takes {method.trainings}")
     facts += [f"Add-ons: {links(addons.addons_for(name, dense=method.dense_only), 'addons')}", *literal_facts(method)]
     picture = ["```{raw} html", diagram(steps(method.views, method.choices)), "```", ""]
     return page(method, METHODS[name].build, facts, picture)

@@ -21,6 +21,10 @@ C = 5
 def test_the_plan() -> None:
     plain = Generations(5, SurerThan(0.75), stay=True)
     assert describe("self_training").rounds == plain
+    told = "up to 5 trainings, after each of which images join the labeled set"
+    assert describe("self_training").trainings == told
+    assert (describe("st_pp").trainings or "").startswith("3 trainings, all but the first on labels that a network")
+    assert describe("fixmatch").trainings is None
     some = build("self_training", Facts(C), {"k_best": 10, "rounds": 3, "labeler": "best"})
     assert some.rounds == Generations(3, Surest(10), stay=True, labeler="best")
     assert build("self_training", Facts(C), {"threshold": 0.9}).rounds == Generations(5, SurerThan(0.9), stay=True)

@@ -78,6 +78,8 @@ def _show_method(found: Description) -> None:
     if found.dense_only or found.classes_only:
         typer.echo(f"for images with {'masks' if found.dense_only else 'one class each'} only\n")
     typer.echo("views: " + ", ".join(f"{key}={value}" for key, value in asdict(found.views).items()) + "\n")
+    if found.trainings is not None:
+        typer.echo(f"takes {found.trainings}\n")
     if found.choices:
         typer.echo("rules:\n" + "".join(f"  {slot}: {held}\n" for slot, held in found.choices.items()))
     fitting = addons_for(found.name, dense=found.dense_only)

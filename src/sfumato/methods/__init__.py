@@ -144,6 +144,15 @@ class Description:
     choices: dict[str, str]  # what stands in its slots
     literal: dict[str, list[str]]  # options with values that take a formula, or the authors' code, to the letter
 
+    @property
+    def trainings(self) -> str | None:
+        """How many the method takes by default, in words; None for one."""
+        if isinstance(self.rounds, Rounds):
+            return f"{self.rounds.count} trainings, all but the first on labels that a network before has stored"
+        if self.rounds is None:
+            return None
+        return f"up to {self.rounds.count} trainings, after each of which images join the labeled set"
+
 
 def describe(name: str) -> Description:
     line = entry(name)
