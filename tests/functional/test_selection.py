@@ -58,6 +58,10 @@ def test_rates_are_shares(counts: list[int], rates: str) -> None:
     assert len(set(counts)) > 1 or (found == 1).all()
 
 
+def test_a_class_without_labels_is_the_rarest() -> None:
+    assert sampling_rates(torch.tensor([5, 0, 9]), 3.0).tolist() == pytest.approx([(5 / 9) ** (1 / 3), 1.0, 0.0])
+
+
 def test_a_larger_alpha_takes_more_of_the_frequent() -> None:
     some, more = (sampling_rates(COUNTS, alpha) for alpha in (1.0, 3.0))
     assert (more >= some).all()

@@ -23,7 +23,7 @@ from sfumato.batches import Part
 from sfumato.config import load
 from sfumato.data import Splits
 from sfumato.errors import DataError, UsageError
-from sfumato.functional.selection import progressive_power, sampling_rates, surest_of_each_class
+from sfumato.functional.selection import progressive_power, surest_of_each_class
 from sfumato.image_data import ImageData
 from sfumato.models import load_weights
 from sfumato.rules import ProgressiveAlignment
@@ -69,10 +69,14 @@ def places(folder: Path) -> list[Path]:
     return [*sorted((folder / "rounds").iterdir()), folder]
 
 
+def weights(place: Path) -> dict[str, torch.Tensor]:
+    return dict(safetensors.torch.load_file(place / "weights.safetensors"))
+
+
 def assert_same(one: Path, other: Path) -> None:
     assert [place.name for place in places(one)[:-1]] == [place.name for place in places(other)[:-1]]
     for a, b in zip(places(one), places(other), strict=True):
-        left, right = (safetensors.torch.load_file(place / "weights.safetensors") for place in (a, b))
+        left, right = weights(a), weights(b)
         assert left.keys() == right.keys()
         assert all(torch.equal(left[key], right[key]) for key in left)
         assert files.metrics_of(a) is not None
@@ -120,11 +124,8 @@ def test_three_generations_are_told_and_kept(crest: tuple[Path, list[str]]) -> N
     assert any(f"generation 2 of 3: 4 steps on 11 labelled, {len(joined[0])} joined and " in line for line in heard)
     metrics = read(folder / "metrics.json")
     assert [one["method"] for one in metrics["rounds"]] == ["fixmatch+crest"] * 2
-    assert [one.get("joined", {}).get("images", 0) for one in (*metrics["rounds"], metrics)] == [
-        0,
-        len(joined[0]),
-        len(joined[1]),
-    ]
+    joining = [one.get("joined", {}).get("images", 0) for one in (*metrics["rounds"], metrics)]
+    assert joining == [0, len(joined[0]), len(joined[1])]
     assert {one["images"]["labeled"] for one in (*metrics["rounds"], metrics)} == {11}
     assert sum(metrics["class_counts"]["joined"]) == len(joined[1])
     assert sum(metrics["class_counts"]["labeled"]) == 11
@@ -180,10 +181,7 @@ def test_what_has_joined_is_trained_on_and_known_to_nothing_else(crest: tuple[Pa
 def test_every_generation_begins_from_scratch(crest: tuple[Path, list[str]], source: Path, tmp_path: Path) -> None:
     """The first is the run of the method alone; no later one holds the best step or the weights of another."""
     run(tmp_path / "alone", source, "method=fixmatch")
-    first, alone = (
-        safetensors.torch.load_file(place / "weights.safetensors")
-        for place in (crest[0] / "rounds" / "1", tmp_path / "alone")
-    )
+    first, alone = (weights(place) for place in (crest[0] / "rounds" / "1", tmp_path / "alone"))
     assert all(torch.equal(first[key], alone[key]) for key in alone)
     for place in places(crest[0]):
         metrics, lines = read(place / "metrics.json"), (place / "metrics.jsonl").read_text().splitlines()
@@ -220,21 +218,20 @@ def at_pick(number: int) -> Callable[[pytest.MonkeyPatch], None]:
     return arm
 
 
-@pytest.mark.parametrize("stops", [[at_step(3), at_pick(1), at_step(1)]], ids=["often"])
 def test_stopped_and_continued_is_the_run_that_was_not_stopped(
-    crest: tuple[Path, list[str]], source: Path, tmp_path: Path, stops: list[Any]
+    crest: tuple[Path, list[str]], source: Path, tmp_path: Path
 ) -> None:
-    assert_stopped_is_the_same(crest[0], source, tmp_path / "run", stops, CREST)
+    assert_stopped_is_the_same(crest[0], source, tmp_path / "run", [at_step(3), at_pick(1), at_step(1)], CREST)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [*map(at_step, (4, 5, 8, 9, 12)), *map(at_pick, (1, 2))])
+@pytest.mark.parametrize("stop", [*map(at_step, (4, 9, 12)), *map(at_pick, (1, 2))])
 def test_crest_stopped_anywhere(crest: tuple[Path, list[str]], source: Path, tmp_path: Path, stop: Any) -> None:
     assert_stopped_is_the_same(crest[0], source, tmp_path / "run", [stop], CREST)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [*map(at_step, (4, 7, 12)), at_pick(2)])
+@pytest.mark.parametrize("stop", [*map(at_step, (4, 7)), at_pick(2)])
 def test_self_training_stopped_anywhere(
     classic: tuple[Path, list[str]], source: Path, tmp_path: Path, stop: Any
 ) -> None:
@@ -324,15 +321,13 @@ def test_in_crest_plus_the_power_sinks_and_the_average_begins_anew(
     assert [power for power, _, _ in seen] == pytest.approx([progressive_power(g, 3, 0.2) for g in (1, 2, 3)])
     assert [power for power, _, _ in seen] == pytest.approx([1, 0.6, 0.2])
     assert all(fresh for *_, fresh in seen)
-    for _, shares, _ in seen:  # of the labels that were given, whatever has joined them
-        assert shares == pytest.approx([2 / 11, 6 / 11, 3 / 11])
+    given = pytest.approx([2 / 11, 6 / 11, 3 / 11])  # whatever has joined them
+    assert all(shares == given for _, shares, _ in seen)
 
 
-def test_without_validation_and_on_a_long_tail_with_an_absent_class(source: Path, tmp_path: Path) -> None:
+def test_without_validation(source: Path, tmp_path: Path) -> None:
     run(tmp_path / "run", source, *CREST, "val=0", "steps=2", "addon.rates=rank", "addon.alpha=1")
     assert read(tmp_path / "run" / "metrics.json")["best"] is None
-    rates = sampling_rates(torch.tensor([5, 0, 9]), 3.0)
-    assert rates.tolist() == pytest.approx([(5 / 9) ** (1 / 3), 1.0, 0.0])
 
 
 def test_self_training_lets_the_surest_join_for_good(classic: tuple[Path, list[str]]) -> None:
@@ -365,19 +360,17 @@ def test_self_training_ends_when_nothing_joins_any_more(source: Path, tmp_path: 
     assert (folder / "weights.safetensors").read_bytes() == (first / "weights.safetensors").read_bytes()
     assert read(folder / "metrics.json") == read(first / "metrics.json")
     assert "rounds" not in read(folder / "metrics.json")
-    heard.clear()
     go_on(folder, heard)
-    assert any(line.startswith("self_training, seed 0: finished before") for line in heard)
+    assert heard[-1].startswith("self_training, seed 0: finished before")
 
 
 def test_self_training_ends_when_nothing_is_left(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(folder, source, "method=self_training", "method.threshold=0", "method.base=supervised")
     assert [place.name for place in (folder / "rounds").iterdir()] == ["1"]
-    data, _ = opened(folder, folder)
-    assert read(folder / "metrics.json")["joined"]["images"] == len(
-        np.setdiff1d(data.splits.unlabeled, data.splits.labeled)
-    )
+    splits = read(folder / "splits.json")
+    left = set(splits["unlabeled"]) - set(splits["labeled"])
+    assert read(folder / "metrics.json")["joined"]["images"] == len(left)
 
 
 def test_what_cannot_be_is_told_before_a_folder_is_made(source: Path, tmp_path: Path) -> None:
