@@ -55,7 +55,8 @@ class Telemetry(nn.Module):
 
     def _observe_pseudo(self, pseudo: Pseudo, truth: Tensor) -> None:
         label = most_probable(pseudo.target)
-        weight = (pseudo.weight * pseudo.valid).float()
+        # What counts more than once, as acr's do, covers no more than one image.
+        weight = (pseudo.weight.clamp_max(1.0) * pseudo.valid).float()
         known = weight * (truth >= 0)
         self.weight += class_counts(label, len(self.classes), weight)
         self.seen += pseudo.valid.sum()

@@ -62,7 +62,7 @@ class Result:
     @property
     def student(self) -> nn.Module | None:
         """The weights themselves, deployed alike; None where no average of them stands in their place."""
-        return None if self.nets.teacher is None else self.method.deployed(unwrapped(self.nets.student))
+        return None if self.nets.teacher is None else self.method.deployed(unwrapped(self.nets.student), student=True)
 
 
 def train(

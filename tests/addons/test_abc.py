@@ -11,6 +11,7 @@ from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.methods import Facts
+from sfumato.train import Result
 from sfumato.types import Progress
 from tests.addons.cases import joined
 from tests.methods.cases import nets_of
@@ -112,6 +113,29 @@ def test_labels_alone_train_it():
     assert loss_of(method, net, image_batch(CLASSIFICATION, method.views)).extras["abc"] > 0
 
 
+@pytest.mark.parametrize("name", ["fixmatch", "comatch", "simmatch", "marginmatch"])
+def test_it_is_trained_in_the_warm_start_too(name):
+    """What is deployed is the second layer, which is to be as old as the network."""
+    net = Tiny(3, dense=False)
+    method = made(net=net, name=name)
+    batch = replace(image_batch(CLASSIFICATION, method.views), unlabeled=None)
+    losses, alone = (loss_of(m, net, batch) for m in (method, made(net=net, name="supervised")))
+    torch.testing.assert_close(losses.extras["abc"], alone.extras["abc"])
+    losses.extras["abc"].backward()
+    assert method.extras[-1].second.head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("addon", ["abc", "acr"])
+def test_a_layer_that_was_never_trained_is_not_deployed(addon):
+    net = Tiny(3, dense=False)
+    method = joined(addon, "fixmatch", CLASSIFICATION).make(Facts(3, 64, label_counts=COUNTS), {})
+    method.attach(net)
+    assert method.deployed(net) is net
+    assert method.deployed(net, student=True) is net
+    loss_of(method, net, image_batch(CLASSIFICATION, method.views))
+    assert method.deployed(net) is not net
+
+
 @pytest.mark.parametrize("task", [CLASSIFICATION, SEGMENTATION], ids=lambda t: t.name)
 def test_the_network_that_is_kept_ends_in_the_second_layer(task):
     net = Tiny(3, dense=task.dense)
@@ -137,6 +161,22 @@ def test_of_an_average_the_averaged_layer_is_kept():
     kept = method.deployed(net).head.weight
     torch.testing.assert_close(kept, start + 1 - nets.momentum(0))
     assert 0 < nets.momentum(0) < 1
+
+
+@pytest.mark.parametrize(("addon", "options"), [("abc", {}), ("acr", {}), ("cossl", {"start": 0.0})])
+def test_the_weights_themselves_have_the_layer_itself(addon, options):
+    """Not a network of which the body is the student's and the last layer the average's."""
+    net = Tiny(3, dense=False)
+    method = joined(addon, "fixmatch", CLASSIFICATION).make(Facts(3, 64, label_counts=COUNTS), options)
+    method.attach(net)
+    nets = nets_of(net)
+    method.loss(nets, image_batch(CLASSIFICATION, method.views), Progress(0, 10))
+    own = method.extras[-1].second.head.weight
+    with torch.no_grad():
+        own += 1
+    result = Result(nets, method, torch.device("cpu"), [], None, None, None, None, [], 0.0, 0.0, None)
+    assert torch.equal(result.student.head.weight, own)
+    assert not torch.allclose(result.model.head.weight, own)
 
 
 def test_a_teachers_features_go_through_the_averaged_layer():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from sfumato.functional.anchors import adjustment
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.methods import Facts
+from sfumato.telemetry import Telemetry
 from sfumato.types import Progress
 from tests.addons.cases import joined
 from tests.methods.cases import nets_of
@@ -86,6 +89,41 @@ def test_the_estimate_counts_what_the_second_layer_is_sure_of():
     method.loss(nets_of(net), batch, Progress(10, 100))
     torch.testing.assert_close(rule.estimate.value, 0.9 * torch.full((3,), 1 / 3) + 0.1 * share)
     torch.testing.assert_close(rule.tau, adjustment(rule.estimate.value, PI, 2.0))
+
+
+def test_reading_changes_nothing_and_observing_learns():
+    net = Tiny(3, dense=False)
+    method = made(net=net, threshold=0.6, start=0.0, momentum=0.9)
+    batch, rule, nets = image_batch(CLASSIFICATION, method.views), method.extras[-1], nets_of(net)
+    method.loss(nets, batch, Progress(1, 100))
+    before = {key: value.clone() for key, value in rule.state_dict().items()}
+    first, second = (rule(nets.forward(batch, method.views), batch, None, nets) for _ in range(2))
+    assert torch.equal(first, second)
+    for key, value in rule.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@tasks
+def test_labels_alone_teach_the_second_layer(task):
+    net = Tiny(3, dense=task.dense)
+    method = made(task, net=net, start=0.0)
+    batch, rule = replace(image_batch(task, method.views), unlabeled=None), method.extras[-1]
+    losses = method.loss(nets_of(net), batch, Progress(5, 100))
+    z = rows(rule.second(net(batch.labeled.x).features))
+    want = cross_entropy(z + 2 * PI.log(), batch.labeled.y.flatten()).mean()
+    torch.testing.assert_close(losses.extras["acr"], want)
+    assert rule.tau == 2.0  # nothing was estimated
+
+
+def test_a_pseudo_label_that_counts_twice_covers_one_image():
+    net = Tiny(3, dense=False)
+    method = made(net=net, threshold=0.4)
+    batch, telemetry = image_batch(CLASSIFICATION, method.views), Telemetry(["a", "b", "c"])
+    losses = method.loss(nets_of(net), batch, Progress(0, 100))
+    telemetry.observe(losses, torch.zeros_like(batch.unlabeled.index), 0)
+    assert losses.pseudo.weight.max() == 2
+    share = (losses.pseudo.weight > 0).float().mean().item()
+    assert telemetry.read()["pl/coverage"] == pytest.approx(share)
 
 
 def test_targets_follow_the_estimate():

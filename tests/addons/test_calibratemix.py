@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -317,6 +318,19 @@ def test_released_base_counts_twice_after_the_warmup():
         torch.testing.assert_close(a["calibratemix"], b["calibratemix"])
 
 
+@pytest.mark.parametrize("progress", [EARLY, LATE])
+def test_labels_alone_are_remembered_and_not_mixed(progress):
+    """Partners are unlabeled images; the margins of these have no place for a labeled one."""
+    method = made()
+    (batch,), nets = batches(method, 1), watched()
+    losses = method.loss(nets, replace(batch, unlabeled=None), progress)
+    assert losses.extras["calibratemix"] == 0
+    assert not hasattr(nets.student, "seen")
+    rule = method.extras[-1]
+    assert (rule.aum.at(batch.labeled.index) != 0).any()
+    assert rule.apm.visits.sum() == 0
+
+
 def test_the_weight_of_the_loss():
     torch.testing.assert_close(
         run(made(lambda_mix=0.5))[0].extras["calibratemix"], 0.5 * run(made())[0].extras["calibratemix"]
@@ -352,8 +366,11 @@ def test_refusals():
         join("calibratemix", build("fixmatch", dense), dense)
     with pytest.raises(UsageError, match="random_mixup is for one class per image only: a mixed image has two classes"):
         join("random_mixup", build("fixmatch", dense), dense)
-    with pytest.raises(UsageError, match=r"double_base_released=True\): it doubles the loss of labels"):
-        made("supervised", double_base_released=True)
+    for name in ("supervised", "comatch", "marginmatch"):
+        with pytest.raises(
+            UsageError, match=r"double_base_released=True\): it doubles .* by the scale of the method, and"
+        ):
+            made(name, double_base_released=True)
 
 
 def test_a_network_without_features_is_refused():

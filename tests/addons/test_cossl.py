@@ -126,6 +126,35 @@ def test_it_teaches_and_is_deployed_from_the_start_on():
     assert bool(method.state_dict()["extras.0.used"])
 
 
+def test_labels_alone_teach_it_and_nothing_is_mixed():
+    net = Tiny(3, dense=False)
+    method = made(net=net)
+    batch = replace(image_batch(CLASSIFICATION, method.views), unlabeled=None)
+    loss = method.loss(nets_of(net), batch, Progress(0, 10)).extras["cossl"]
+    rule = method.extras[-1]
+    features, label, _ = rule.memory.drawn(batch.labeled.draw("cossl samples", 2))
+    torch.testing.assert_close(loss, cross_entropy(rule.second(features), label).mean())
+    loss.backward()
+    assert rule.second.head.weight.grad.abs().sum() > 0
+
+
+def test_a_teacher_predicts_by_the_average_of_the_step_before():
+    """As its features are: of the averaged network with what that step left."""
+    net = Tiny(3, dense=False)
+    method = joined("cossl", "mean_teacher", CLASSIFICATION).make(Facts(3, 64, label_counts=COUNTS), {"start": 0.0})
+    method.attach(net)
+    nets, rule = nets_of(net), method.extras[-1]
+    method.loss(nets, image_batch(CLASSIFICATION, method.views), Progress(0, 10))
+    with torch.no_grad():
+        rule.second.head.weight.copy_(torch.randn(rule.second.head.weight.shape) * 5)
+    kept, momentum = method.deployed(nets.evaluation), rule.second.momentum.clone()
+    assert 1 - momentum > 0
+    batch = image_batch(CLASSIFICATION, method.views, seed=1)
+    method.loss(nets, batch, Progress(1, 10))
+    want = probability(kept(batch.unlabeled.weak).logits).detach()
+    torch.testing.assert_close(method.refine.first.predicted, want)
+
+
 def test_a_class_without_labels_is_as_the_rarest():
     torch.testing.assert_close(made(counts=(100, 0, 5)).extras[-1].chance, torch.tensor([0.0, 0.95, 0.95]))
 

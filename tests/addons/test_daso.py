@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -72,6 +74,16 @@ def test_before_the_start_the_method_is_as_ever():
     losses = method.loss(nets_of(net), batch, Progress(10, 20))
     assert losses.extras["daso"] > 0
     assert not torch.allclose(losses.pseudo.target, probability(net(batch.unlabeled.weak).logits).detach())
+
+
+def test_prototypes_gather_from_labels_alone():
+    net = Tiny(3, dense=False)
+    method = made(net=net)
+    for k in range(5):
+        batch = replace(image_batch(CLASSIFICATION, method.views, seed=k), unlabeled=None)
+        assert method.loss(nets_of(net), batch, Progress(k, 20)).extras["daso"] == 0
+    assert (method.extras[-1].prototypes.norm(dim=1) > 0).all()
+    assert method.target.counts.value.sum() == 0
 
 
 def test_nothing_counted_yet_changes_no_target():

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sfumato.methods.base import Method
 from sfumato.types import HeldOut
 from tests.methods.cases import (
     CLASSES,
@@ -139,11 +140,13 @@ def without_unlabeled_images_only_labels_count(case: Case) -> None:
         assert_same(state(other), state(method))
         return
     steps(method, batches[:1])
-    before = state(method)
+    before = _but_for_labels_only(method)
     (warm,) = steps(method, [replace(batches[1], unlabeled=None)])
     assert warm.unsupervised.item() == 0
-    assert all(extra.item() == 0 for extra in warm.extras.values())
-    assert_same(state(method), before)
+    for extra in method.extras:
+        assert (extra.name in warm.extras) == extra.labels_only, f"{extra.name} in a step with labels only"
+    assert len(warm.extras) <= len([*method.extras])
+    assert_same(_but_for_labels_only(method), before)
     (full,) = steps(method, batches[1:])
     if method.views.stored:  # one mean over labels and pseudo-labels, of which the labels are a part
         assert 0 < full.supervised < warm.supervised
@@ -152,3 +155,9 @@ def without_unlabeled_images_only_labels_count(case: Case) -> None:
     else:
         torch.testing.assert_close(warm.supervised, full.supervised)
     warm.total.backward()
+
+
+def _but_for_labels_only(method: Method) -> dict[str, Tensor]:
+    """The state apart from that of further losses that labels alone move."""
+    theirs = tuple(f"extras.{place}." for place, extra in enumerate(method.extras) if extra.labels_only)
+    return {key: value for key, value in state(method).items() if not key.startswith(theirs)}

@@ -46,6 +46,7 @@ class BalancedHead(Extra):
     """
 
     name = "abc"
+    labels_only = True
     chance: Tensor  # (C,) b
 
     def __init__(
@@ -73,7 +74,12 @@ class BalancedHead(Extra):
         self.second = SecondHead(net, self.num_classes, dense=self.dense)
 
     def deployed(self, net: nn.Module) -> nn.Module:
-        return with_output(net, attached(self.second, "abc").deployed())
+        head = attached(self.second, "abc")
+        return with_output(net, head.deployed()) if head.trained else net
+
+    def deployed_student(self, net: nn.Module) -> nn.Module:
+        head = attached(self.second, "abc")
+        return with_output(net, head.head) if head.trained else net
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         self.progress = context.progress

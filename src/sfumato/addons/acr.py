@@ -55,6 +55,7 @@ class BalancedBranch(Extra):
     """
 
     name = "acr"
+    labels_only = True
     shares: Tensor  # (C,) pi
 
     def __init__(
@@ -78,13 +79,20 @@ class BalancedBranch(Extra):
         self.register_buffer("shares", label_shares(num_classes, label_counts), persistent=False)
         self.estimate = RunningMean(torch.full((num_classes,), 1 / num_classes), momentum=momentum, init="given")
         self.second: SecondHead | None = None
-        self.progress = Progress(0, 1)  # of the batch observed last; no memory
+        # Of the batch observed last; no memory.
+        self.progress = Progress(0, 1)
+        self.balanced: Tensor | None = None  # (N, C, *S) of the weak views, by the second layer
 
     def attach(self, net: nn.Module) -> None:
         self.second = SecondHead(net, self.num_classes, dense=self.dense)
 
     def deployed(self, net: nn.Module) -> nn.Module:
-        return with_output(net, attached(self.second, "acr").deployed())
+        head = attached(self.second, "acr")
+        return with_output(net, head.deployed()) if head.trained else net
+
+    def deployed_student(self, net: nn.Module) -> nn.Module:
+        head = attached(self.second, "acr")
+        return with_output(net, head.head) if head.trained else net
 
     @property
     def tau(self) -> Tensor:
@@ -96,16 +104,27 @@ class BalancedBranch(Extra):
         """(C,) that is added to the network's logits for its own targets."""
         return -self.tau * prior_offset(self.shares)
 
+    @torch.no_grad()
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
-        self.progress = context.progress
+        self.progress, self.balanced = context.progress, None
+        if context.logits is None:
+            return
+        head = attached(self.second, "acr")
+        head.follow(context.progress.step)
+        space, features = tuple(valid.shape[1:]), features_of(Output(context.logits, context.features), valid, "acr")
+        self.balanced = probability(head.average(features, space) if self.taught else head(features, space))
+        if context.progress.step >= round(self.start * context.progress.steps):
+            sure, label = confidence(self.balanced)
+            known = (sure >= self.threshold) * valid
+            self.estimate.observe(class_counts(label, self.num_classes, known), known.sum())
 
     def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
-        assert batch.unlabeled is not None
-        assert views.weak is not None
         head = attached(self.second, "acr")
         head.follow(self.progress.step, nets.momentum(self.progress.step))
         loss = self._of_labeled(head, views.labeled, batch.labeled)
-        own, charges = self._pseudo(head, views.weak, batch.unlabeled), []
+        if batch.unlabeled is None or views.weak is None:
+            return loss
+        own, charges = self._pseudo(views.weak, batch.unlabeled), []
         for strong, warp in zip(views.strong, batch.unlabeled.warps, strict=True):
             warped = warp(own)
             z = head(features_of(strong, warped.valid, "acr"), tuple(warped.valid.shape[1:]))
@@ -118,15 +137,10 @@ class BalancedBranch(Extra):
         return mean(cross_entropy(adjusted(z, prior_offset(self.shares, self.label_strength)), y), over=labeled.valid)
 
     @torch.no_grad()
-    def _pseudo(self, head: SecondHead, weak: Output, u: Unlabeled) -> Pseudo:
-        space, features = tuple(u.valid.shape[1:]), features_of(weak, u.valid, "acr").detach()
-        balanced = probability(head.average(features, space) if self.taught else head(features, space))
-        sure, mine = confidence(balanced)
+    def _pseudo(self, weak: Output, u: Unlabeled) -> Pseudo:
+        assert self.balanced is not None  # of these very images: `observe` goes before
         top, label = confidence(tilted(probability(weak.logits), prior_offset(self.shares, -self.balanced_strength)))
-        counted = (sure >= self.threshold).to(top.dtype)
-        if self.progress.step >= round(self.start * self.progress.steps):
-            known = counted * u.valid
-            self.estimate.observe(class_counts(mine, self.num_classes, known), known.sum())
+        counted = (confidence(self.balanced)[0] >= self.threshold).to(top.dtype)
         return Pseudo(label, counted + (top >= self.threshold), u.valid)
 
 

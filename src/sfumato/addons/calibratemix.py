@@ -91,8 +91,9 @@ def calibratemix(
     if double_base_released:
         if not isinstance(method, Consistency):
             raise UsageError(
-                "calibratemix(double_base_released=True): it doubles the loss of labels and of pseudo-labels, and the "
-                "method uses labels only. Leave it out."
+                "calibratemix(double_base_released=True): it doubles the loss of labels and of pseudo-labels by the "
+                f"scale of the method, and {type(method).__name__} has none. Leave it out, or take a method such as "
+                "fixmatch."
             )
         method.scale = DoubledAfter(method.scale, warmup)
         blend = Blend(lambda_mix / 2, gamma, share, mix_loss, mask_mixed_pseudo, warmup)  # the scale is of all losses

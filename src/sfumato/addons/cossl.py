@@ -14,6 +14,8 @@ epochs, and then reads two further batches a step for it. Here h learns in the s
 features are those that the step has computed anyway, labeled ones are drawn from the last ones of each class, which is
 the class-balanced sampler, and the optimizer is the network's. In USB the mixing never fires: the class is the argmax
 of a single number, which is 0, the largest class; and its pseudo-labels stay those of the first layer.
+
+In a warm start, without unlabeled images, it learns too, and nothing is mixed.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ class TeacherHead(Extra):
     """
 
     name = "cossl"
+    labels_only = True
     chance: Tensor  # (C,) that a feature is enhanced
     used: Tensor  # () bool
 
@@ -82,9 +85,13 @@ class TeacherHead(Extra):
     def deployed(self, net: nn.Module) -> nn.Module:
         return with_output(net, attached(self.second, "cossl").deployed()) if bool(self.used) else net
 
-    def predicts(self, features: Tensor) -> Tensor:
-        """Probabilities (N, C) of the weak view's features (N, D)."""
+    def deployed_student(self, net: nn.Module) -> nn.Module:
+        return with_output(net, attached(self.second, "cossl").head) if bool(self.used) else net
+
+    def predicts(self, features: Tensor, step: int) -> Tensor:
+        """Probabilities (N, C) of the weak view's features (N, D) in this step."""
         head = attached(self.second, "cossl")
+        head.follow(step)  # as the teacher that gave the features has
         return probability(head.average(features) if self.taught else head(features).detach())
 
     def started(self, progress: Progress) -> bool:
@@ -95,15 +102,14 @@ class TeacherHead(Extra):
         self.used.fill_(self.started(context.progress))
 
     def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
-        assert batch.unlabeled is not None
-        assert views.weak is not None
         head = attached(self.second, "cossl")
         head.follow(self.progress.step, nets.momentum(self.progress.step))
         with torch.no_grad():
             self._remember(features_of(views.labeled, batch.labeled.y, "cossl"), batch.labeled)
             features, label, there = attached(self.memory, "cossl").drawn(batch.labeled.draw("cossl samples", 2))
-            others = features_of(views.weak, batch.unlabeled.valid, "cossl").to(features.dtype)
-            features = self._enhanced(features, label, self._shuffled(others, batch.unlabeled), batch.labeled)
+            if batch.unlabeled is not None and views.weak is not None:
+                others = features_of(views.weak, batch.unlabeled.valid, "cossl").to(features.dtype)
+                features = self._enhanced(features, label, self._shuffled(others, batch.unlabeled), batch.labeled)
         return mean(cross_entropy(head(features), label), over=there.to(features.dtype))
 
     def _remember(self, features: Tensor, labeled: Labeled) -> None:
@@ -140,7 +146,7 @@ class TeacherPredictions(Refiner):
         self.predicted = None
         if teacher.started(context.progress):
             out = Output(p if context.logits is None else context.logits, context.features)
-            self.predicted = teacher.predicts(features_of(out, valid, "cossl"))
+            self.predicted = teacher.predicts(features_of(out, valid, "cossl"), context.progress.step)
 
     def forward(self, p: Tensor) -> Tensor:
         return p if self.predicted is None else self.predicted.to(p.dtype)

@@ -49,6 +49,7 @@ class Alignment(Extra):
     """
 
     name = "daso"
+    labels_only = True
 
     def __init__(self, num_classes: int, *, memory: int, temperature: float, start: float, weight: float) -> None:
         super().__init__()
@@ -76,14 +77,12 @@ class Alignment(Extra):
         self.progress = context.progress
 
     def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
-        assert batch.unlabeled is not None
-        assert views.weak is not None
-        valid = batch.unlabeled.valid
-        loss = torch.zeros((), device=valid.device)
-        if self.started(self.progress) and views.strong:
+        u, loss = batch.unlabeled, views.labeled.logits.new_zeros(())
+        if u is not None and views.weak is not None and self.started(self.progress) and views.strong:
+            valid = u.valid
             similar = probability(self.resembles(views.weak, valid).detach())
             charges = []
-            for strong, warp in zip(views.strong, batch.unlabeled.warps, strict=True):
+            for strong, warp in zip(views.strong, u.warps, strict=True):
                 warped = warp(Pseudo(similar, valid, valid))
                 charges.append(mean(cross_entropy(self.resembles(strong, valid), warped.target), over=warped.valid))
             loss = self.weight * torch.stack(charges).mean()

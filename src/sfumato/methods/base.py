@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfumato.functional.divergence import Divergence, cross_entropy
 from sfumato.functional.ohem import hardest
+from sfumato.functional.probability import probability
 from sfumato.functional.reduce import mean, weighted_mean
 from sfumato.rules.annealing import SignalAnnealing
 from sfumato.rules.base import Extra, Rule
@@ -78,7 +79,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
-        """The losses of one step. `batch.unlabeled` is None during the warm start: only the labelled loss then."""
+        """The losses of one step.
+
+        `batch.unlabeled` is None during the warm start: only the labeled loss then, and what `labels_alone` adds.
+        """
 
     def supervised_loss(
         self, labeled: Labeled, weak: Output, strong: Output | None = None, progress: Progress | None = None
@@ -94,13 +98,28 @@ class Method(nn.Module, ABC):
 
     def calibrate(self, held_out: HeldOut) -> None:
         """Called after each evaluation with validation predictions of the network that `deployed` gives."""
+    def labels_alone(
+        self, out: Views, batch: Batch, nets: Networks, progress: Progress, *, all_extras: bool = False
+    ) -> dict[str, Tensor]:
+        """The further losses of a step without unlabeled images: of the extras with `labels_only`, or of all."""
+        none, seen = probability(out.labeled.logits[:0].detach()), context(batch, out, progress)
+        losses = {}
+        for extra in self.extras:
+            if all_extras or extra.labels_only:
+                extra.observe(none, batch.labeled.valid[:0], seen)
+                losses[extra.name] = extra(out, batch, None, nets)
+        return losses
+
         for rule in self._rules():
             rule.calibrate(held_out)
 
-    def deployed(self, net: nn.Module) -> nn.Module:
-        """What is evaluated and kept in the place of the network `net`: `net` itself or a changed copy."""
+    def deployed(self, net: nn.Module, *, student: bool = False) -> nn.Module:
+        """What is evaluated and kept in the place of the network `net`: `net` itself or a changed copy.
+
+        student: `net` is the weights themselves although there is an average of them.
+        """
         for rule in self._rules():
-            net = rule.deployed(net)
+            net = rule.deployed_student(net) if student else rule.deployed(net)
         return net
 
     def _rules(self) -> Iterator[Rule]:

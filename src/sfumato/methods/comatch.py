@@ -92,7 +92,7 @@ class CoMatch(Method):
         out, u = nets.forward(batch, self.views), batch.unlabeled
         supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong, progress)
         if u is None or out.weak is None:
-            return Losses(supervised, torch.zeros_like(supervised))
+            return Losses(supervised, torch.zeros_like(supervised), self.labels_alone(out, batch, nets, progress))
 
         with torch.no_grad():
             p, seen = probability(out.weak.logits), context(batch, out, progress)

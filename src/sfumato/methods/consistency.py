@@ -64,7 +64,8 @@ class Consistency(Method):
         supervised = scale * self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong, progress)
         u = batch.unlabeled
         if u is None or out.weak is None:
-            return Losses(supervised, torch.zeros_like(supervised))
+            alone = {name: scale * one for name, one in self.labels_alone(out, batch, nets, progress).items()}
+            return Losses(supervised, torch.zeros_like(supervised), alone)
 
         with torch.no_grad():
             p, seen = probability(out.weak.logits), context(batch, out, progress)

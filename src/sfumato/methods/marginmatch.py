@@ -150,7 +150,7 @@ class MarginMatch(Method):
         supervised = self.supervised_loss(batch.labeled, self._with_virtual(out.labeled), strong)
         u = batch.unlabeled
         if u is None or out.weak is None:
-            return Losses(supervised, torch.zeros_like(supervised))
+            return Losses(supervised, torch.zeros_like(supervised), self.labels_alone(out, batch, nets, progress))
 
         with torch.no_grad():
             p, seen, held = probability(out.weak.logits), context(batch, out, progress), self.samples.holds(u.index)

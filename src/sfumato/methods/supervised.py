@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from sfumato.functional.probability import probability
-from sfumato.methods.base import Method, Networks, Slot, context
+from sfumato.methods.base import Method, Networks, Slot
 from sfumato.types import Batch, Losses, Progress, ViewSpec
 
 
@@ -23,10 +22,7 @@ class Supervised(Method):
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         out = nets.forward(batch, self.views)
         supervised = self.supervised_loss(batch.labeled, out.labeled, out.labeled_strong)
-        extras, seen = {}, context(batch, out, progress)
-        for extra in self.extras:
-            extra.observe(probability(out.labeled.logits[:0].detach()), batch.labeled.valid[:0], seen)
-            extras[extra.name] = extra(out, batch, None, nets)
+        extras = self.labels_alone(out, batch, nets, progress, all_extras=True)
         return Losses(supervised, torch.zeros_like(supervised), extras)
 
 

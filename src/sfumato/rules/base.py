@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -30,8 +30,15 @@ class Rule(nn.Module, ABC):
         """Learn from validation predictions, those of the network that `deployed` gives. Most learn nothing."""
 
     def deployed(self, net: nn.Module) -> nn.Module:
-        """What is evaluated and kept in the place of `net`: by default `net` itself, and otherwise a changed copy."""
+        """What is evaluated and kept in the place of `net`: by default `net` itself, and otherwise a changed copy.
+
+        `net` is the average of the weights where there is one.
+        """
         return net
+
+    def deployed_student(self, net: nn.Module) -> nn.Module:
+        """The same for the weights themselves, `net`, beside an average of them: differs where the rule has both."""
+        return self.deployed(net)
 
 
 class Refiner(Rule):
@@ -89,12 +96,14 @@ class Extra(Rule):
     """A further loss beside the divergence, under a name of its own; the log counts it with the unlabelled loss."""
 
     name: str
+    labels_only: ClassVar[bool] = False  # it takes part in steps without unlabeled images too, the warm start's
 
     @abstractmethod
     def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
         """The loss, a scalar with gradient, already weighted.
 
-        `pseudo` is before the warp; there is none, nor are there unlabeled views, where the method uses labels only.
+        `pseudo` is before the warp; there is none, nor are there unlabeled views, where the method uses labels only
+        and, for an extra with `labels_only`, in the warm start.
         """
 
 

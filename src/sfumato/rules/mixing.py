@@ -174,6 +174,7 @@ class GuidedMixup(Mixup):
     """
 
     name = "calibratemix"
+    labels_only = True
 
     def __init__(
         self,
@@ -214,6 +215,11 @@ class GuidedMixup(Mixup):
         )
         if self.apm is not None and context.logits is not None and (self.warm or self.apm_in_warmup):
             self.apm.observe(context.index, margins(context.logits), valid)
+
+    def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
+        if self.apm is not None and pseudo is None:  # partners are to be unlabeled ones: a warm start only remembers
+            return views.labeled.logits.new_zeros(())
+        return super().forward(views, batch, pseudo, nets)
 
     def partners(self, views: Views, labeled: Labeled, pool: Pool, uniform: Tensor) -> Partners:
         hard = _hard(self.aum.at(labeled.index), labeled.valid)

@@ -47,21 +47,27 @@ class SecondHead(nn.Module):
         return _through(self.averaged, features, space)
 
     @torch.no_grad()
-    def follow(self, step: int, momentum: float) -> None:
+    def follow(self, step: int, momentum: float | None = None) -> None:
         """Average in the weights that the step before `step` left; to be called before they are used.
 
-        momentum: of the network's average after `step`, 0 where there is none. When called again in the same step
-        nothing moves.
+        momentum: of the network's average after `step`, 0 where there is none; where it is not known yet, a further
+        call in the same step has to say it. Nothing moves when called again in the same step.
         """
         share = (self.step < step).to(self.momentum.dtype) * (1 - self.momentum)
         for old, new in zip(self.averaged.parameters(), self.head.parameters(), strict=True):
             old.lerp_(new, share.to(old.dtype))
         self.step.fill_(step)
-        self.momentum.fill_(momentum)
+        if momentum is not None:
+            self.momentum.fill_(momentum)
+
+    @property
+    def trained(self) -> bool:
+        """Whether there was a step; waits for the device."""
+        return bool(self.step >= 0)
 
     @torch.no_grad()
     def deployed(self) -> Layer:
-        """The layer of the network that is kept: the averaged one, with what the last step left averaged in."""
+        """The layer of the averaged network, where there is one: with what the last step left averaged in."""
         layer = deepcopy(self.averaged)
         for old, new in zip(layer.parameters(), self.head.parameters(), strict=True):
             old.lerp_(new, (1 - self.momentum).to(old.dtype))
