@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from sfumato.addons import join
 from sfumato.errors import UsageError
 from sfumato.methods import Facts, build
 from sfumato.types import Progress, Pseudo
@@ -90,3 +91,12 @@ def test_wrong_options_say_what_is_expected():
         build("pi_model", Facts(C), {"gradient": "two"})
     with pytest.raises(UsageError, match=r"pi_model.rise='exponental': .*Did you mean 'exponential'"):
         build("pi_model", Facts(C), {"rise": "exponental"})
+
+
+@pytest.mark.parametrize("addon", ["debiaspl", "saw", "distribution_alignment", "darp", "seval"])
+def test_with_both_branches_no_add_on_may_come_between(addon):
+    """Its correction would reach the value of the loss and not its gradient by the first view."""
+    facts = Facts(C, 100, num_labeled=60, label_counts=(20, 15, 10, 7, 5))
+    with pytest.raises(UsageError, match=r"does not fit method=pi_model as it is set: .*method\.gradient=one"):
+        join(addon, build("pi_model", facts, {"gradient": "both"}), facts, method_name="pi_model")
+    join(addon, build("pi_model", facts), facts, method_name="pi_model")

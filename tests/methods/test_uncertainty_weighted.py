@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 
+from sfumato.addons import join
 from sfumato.errors import UsageError
 from sfumato.methods import Facts, build, options
 from sfumato.methods import uncertainty_weighted as module_or_function
@@ -231,3 +232,12 @@ def test_the_method_stays_short():
 def test_code_lines_are_counted():
     source = '"""Doc."""\nimport os\n\n# why\nx = 1\n\n\ndef f():\n    """Two\n    lines."""\n    return x\n'
     assert code_lines(source) == ["x = 1", "def f():", "    return x"]
+
+
+@pytest.mark.parametrize("addon", ["debiaspl", "saw", "distribution_alignment", "darp", "seval"])
+def test_where_the_distance_pulls_both_no_add_on_may_come_between(addon):
+    facts = Facts(3, 100, num_labeled=60, label_counts=(40, 15, 5))
+    pulled = build("uncertainty_weighted", facts, {"detach_weak": False})
+    with pytest.raises(UsageError, match=r"does not fit method=\w+ as it is set: .*method\.detach_weak=true \(unc"):
+        join(addon, pulled, facts, method_name="uncertainty_weighted")
+    join(addon, build("uncertainty_weighted", facts), facts)

@@ -123,6 +123,10 @@ def join(
     missing = line.fills - method.slots
     if missing:
         what, owner = CHANGES[min(missing, key=get_args(Slot).index)], method_name or type(method).__name__
+        if method.closed is not None:
+            raise UsageError(
+                f"addon={name} does not fit method={owner} as it is set: it changes {what}. {method.closed}"
+            )
         fitting = f" It fits {', '.join(methods_for(name, dense=facts.dense))}." if method_name else ""
         raise UsageError(
             f"addon={name} does not fit method={owner}: it changes {what}, and {owner} has none of its own to change."

@@ -61,6 +61,8 @@ class Method(nn.Module, ABC):
     ohem: float | None = None  # set by the loop from `train.ohem`; see `supervised_loss`
     annealing: SignalAnnealing | None = None  # which labels count, where `supervised_loss` is told the progress
     slots: ClassVar[frozenset[Slot]] = frozenset({"charge"})  # what of it an add-on may change
+    closed: ClassVar[str | None] = None  # why it has not the slots of its family, and what to do to have them
+    mixes_labels: ClassVar[bool] = False  # whether labeled images are trained on mixed with unlabeled ones
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,8 +98,6 @@ class Method(nn.Module, ABC):
         total = self._charged(weak, truth, progress)
         return total if strong is None else (total + self._charged(strong, labeled.warp(truth), progress)) / 2
 
-    def calibrate(self, held_out: HeldOut) -> None:
-        """Called after each evaluation with validation predictions of the network that `deployed` gives."""
     def labels_alone(
         self, out: Views, batch: Batch, nets: Networks, progress: Progress, *, all_extras: bool = False
     ) -> dict[str, Tensor]:
@@ -110,6 +110,11 @@ class Method(nn.Module, ABC):
                 losses[extra.name] = extra(out, batch, None, nets)
         return losses
 
+    def calibrate(self, held_out: HeldOut) -> None:
+        """Called after each evaluation with validation predictions of the network that `deployed` gives.
+
+        There may be none of them: a method that learns from them learns nothing then.
+        """
         for rule in self._rules():
             rule.calibrate(held_out)
 

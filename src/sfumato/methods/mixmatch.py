@@ -19,6 +19,7 @@ For one class per image: on maps the K weak views are the same image, and to ave
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 
@@ -34,6 +35,8 @@ from sfumato.types import Batch, Losses, Networks, Progress, Pseudo, Unlabeled, 
 
 
 class MixMatch(Method):
+    mixes_labels: ClassVar[bool] = True
+
     def __init__(self, *, weak_views: int, temperature: float, alpha: float, lambda_u: float, ramp: float) -> None:
         super().__init__()
         if weak_views < 1:

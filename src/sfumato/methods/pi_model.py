@@ -22,6 +22,7 @@ from sfumato.errors import check_choice
 from sfumato.functional.divergence import mse
 from sfumato.functional.probability import probability
 from sfumato.functional.reduce import mean
+from sfumato.methods.both_views import BothViews
 from sfumato.methods.consistency import Consistency
 from sfumato.rules import All, Extra, Schedule, Soft
 from sfumato.rules.base import pseudo_labeled
@@ -64,7 +65,8 @@ def pi_model(
     """The method as a choice of rules.
 
     Args:
-        gradient: through the second prediction, or through both as in the paper.
+        gradient: through the second prediction, or through both as in the paper; with both, no add-on may correct the
+            predictions or change what they are charged.
         lambda_u: weight of the unlabelled loss, reached at the end of the ramp.
         rise: the ramp's form: "exponential" is the paper's, "linear" that of later implementations.
         ramp: share of training over which lambda_u rises; 0 for a constant one.
@@ -75,7 +77,7 @@ def pi_model(
     """
     check_choice("pi_model", "gradient", gradient, ("one", "both"))
     weight, both = rising(rise, lambda_u, over=ramp), gradient == "both"
-    return Consistency(
+    return (BothViews if both else Consistency)(
         weigh=All(),
         target=Soft(),
         divergence=mse,

@@ -19,6 +19,7 @@ running statistics of batch norm: see `mixmatch`, of which the mixing is.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ from sfumato.types import Batch, Context, Losses, Networks, Output, Progress, Ps
 
 
 class ReMixMatch(Method):
+    mixes_labels: ClassVar[bool] = True
+
     def __init__(
         self,
         *,

@@ -24,6 +24,7 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.divergence import DIVERGENCES, bhattacharyya_between, cross_entropy
 from sfumato.functional.reduce import mean
 from sfumato.functional.weigh import above
+from sfumato.methods.both_views import BothViews
 from sfumato.methods.consistency import Consistency
 from sfumato.rules import (
     All,
@@ -109,7 +110,8 @@ def uncertainty_weighted(
         weight: w; "normalised_bell" divides m w by its moving mean, at most 10.
         target: t, sharpened or the label.
         divergence: D.
-        detach_weak: False lets D pull the weak view too; for the Bhattacharyya distance without alignment only.
+        detach_weak: False lets D pull the weak view too; for the Bhattacharyya distance without alignment only, and
+            without add-ons that correct predictions or change what they are charged.
         threshold: tau.
         temperature: T.
         k: k_t at the start and the end of training, linear between.
@@ -131,7 +133,7 @@ def uncertainty_weighted(
     mask = EntropyGate(k=Ramp(*k), entropy_range=entropy_range, momentum=momentum)
     weigh = mask * WEIGHERS[weight.removeprefix("normalised_")]()
     targeter = Hard() if target == "hard" else Sharpened(temperature)
-    return Consistency(
+    return (Consistency if detach_weak else BothViews)(
         refine=None if align == "none" else DistributionAlignment(num_classes, target=align, momentum=momentum),
         weigh=MeanNormalized(weigh, momentum=momentum) if weight == "normalised_bell" else weigh,
         target=Soft(),
