@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sfumato.rules import EqualShare
+from sfumato.rules import EqualShare, Instead
+from sfumato.types import Progress
 from tests.addons.long_tail import CLASSES, FACTS, method_with
 from tests.given import step
 from tests.rules.test_equal_share import predictions
@@ -47,7 +48,9 @@ def test_without_a_sure_prediction_of_the_head_none_is_let_in():
 def test_it_takes_the_place_of_the_methods_weights():
     for name in ("fixmatch", "softmatch", "flexmatch"):
         method, z = method_with("adsh", name, facts=LAST), seen(HALF)
-        assert isinstance(method.weigh, EqualShare)
+        mine = method.weigh.second if isinstance(method.weigh, Instead) else method.weigh
+        assert isinstance(mine, EqualShare)
+        assert isinstance(method.weigh, EqualShare) == (name == "fixmatch")  # of which nothing is remembered
         assert set(step(method, z, z).pseudo.weight.tolist()) <= {0.0, 1.0}
 
 
@@ -56,3 +59,24 @@ def test_the_head_may_be_what_is_predicted():
     weight = step(method_with("adsh", prior="predicted", momentum=0.0), z, z).pseudo.weight
     assert weight[20:].tolist() == [1.0, 0.0]
     assert step(method_with("adsh"), z, z).pseudo.weight[20:].tolist() == [0.0, 0.0]  # by labels it is class 0
+
+
+def test_what_it_replaces_goes_on_learning_for_the_rules_that_read_it():
+    """FreeMatch's fairness reads the prior of its threshold, and is saved with it."""
+    method, plain, z = method_with("adsh", "freematch", facts=LAST), method_with(None, "freematch"), seen(HALF)
+    for one in (method, plain):
+        step(one, z, z)
+    (fairness,) = method.extras
+    assert plain.weigh.prior.value.unique().numel() > 1
+    assert torch.equal(fairness._threshold[0].prior.value, plain.weigh.prior.value)
+    assert any(key.startswith("weigh.first.prior") for key in method.state_dict())
+
+
+def test_with_dash_targets_turn_hard_and_there_is_no_warm_up():
+    method, z, labeled = method_with("adsh", "dash", facts=LAST), seen(HALF), 9 * torch.eye(CLASSES)
+    hard = []
+    for k in (0, 99):
+        pseudo = step(method, z, z, labeled=labeled, progress=Progress(k, 100)).pseudo
+        assert pseudo.weight.tolist() == [1.0] * 10 + [0.0] * 10 + [1.0, 1.0, 0.0, 0.0, 1.0]
+        hard.append(bool((pseudo.target.amax(dim=1) == 1).all()))
+    assert hard == [False, True]

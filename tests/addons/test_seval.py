@@ -17,18 +17,19 @@ from sfumato.rules import (
     ClassOffset,
     ClassThreshold,
     Coverage,
+    DistributionAlignment,
     EntropyGate,
     FixedThreshold,
     Instead,
     NoRefinement,
     Product,
-    Then,
     TruncatedGaussian,
     Weigher,
 )
+from sfumato.rules.offset import OffsetFirst
 from sfumato.types import HeldOut
 from tests.functional.test_offsets import problem
-from tests.given import step
+from tests.given import context, step
 
 CLASSES = 6
 
@@ -121,12 +122,39 @@ def test_what_becomes_of_the_methods_weights(choice, kind):
     assert isinstance(soft.weigh, {"replace": Instead, "multiply": Product}.get(choice, Weigher))
 
 
-def test_corrections_of_the_method_come_first():
+def test_corrections_of_the_method_are_of_refined_predictions():
     method = with_seval("uncertainty_weighted", {"align": "uniform"})
-    assert isinstance(method.refine, Then)
-    assert isinstance(method.refine.second, ClassOffset)
+    assert isinstance(method.refine, OffsetFirst)
+    assert isinstance(method.refine.rest, DistributionAlignment)
     assert isinstance(with_seval("fixmatch").refine, ClassOffset)
     assert isinstance(build("fixmatch", Facts(CLASSES)).refine, NoRefinement)
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "adamatch", "comatch", "simmatch", "softmatch"])
+def test_a_leaning_head_on_even_classes_is_corrected_once(name):
+    """Whether or not the method aligns too: twice would lean the other way."""
+    lean, draw = torch.tensor([0.49, 0.06, 0.0025]).log(), torch.Generator().manual_seed(0)
+
+    def leaning(n):
+        y = torch.randint(3, (n,), generator=draw)
+        return 1.5 * torch.randn(n, 3, generator=draw) + 2 * torch.eye(3)[y] + lean, y
+
+    facts = Facts(3, 512, num_labeled=64, label_counts=(100, 10, 1))
+    method = build(name, facts)
+    join("seval", method, facts, {"ridge": 0.0})
+    z, y = leaning(4000)
+    method.calibrate(HeldOut(z, y, torch.ones(4000)))
+    valid = torch.ones(512)
+    for _ in range(40):
+        (z, y), (labeled, known) = leaning(512), leaning(64)
+        p = probability(z)
+        method.refine.observe(p, valid, context(p, labeled=labeled, y=known))
+    share = torch.bincount(method.refine(p).argmax(dim=1), minlength=3) / 512
+    truth = torch.bincount(y, minlength=3) / 512
+    assert (share - truth).abs().max() < 0.06, share
+    right = (method.refine(p).argmax(dim=1) == y).float().mean()
+    assert right > (z.argmax(dim=1) == y).float().mean() + 0.15
+    assert right > ((z - lean).argmax(dim=1) == y).float().mean() - 0.03
 
 
 def test_every_threshold_of_the_package_is_known():

@@ -5,6 +5,10 @@ other class is the confidence of the last of its surest predictions that make up
 place of the method's own weights. See `rules.equal_share.EqualShare` for what replaces the paper's pass over the
 unlabeled set after each epoch.
 
+What the method's weights remember goes on being learned for the rules that read it: the fairness of freematch, and
+when Dash's targets turn from soft to hard. Dash's warm-up is a part of its weights and goes with them: pseudo-labels
+count from the first step on, by these thresholds.
+
 The peer begins at exp(-0.95) = 0.387 in place of 0.95, takes class 0 for the head, and falls to the least confident
 prediction of a class whose share is less than one of them, or of all classes when the head has none above tau.
 """
@@ -15,6 +19,7 @@ from typing import cast
 
 from sfumato.methods import Consistency, Method
 from sfumato.rules import EqualShare, Prior
+from sfumato.rules.offset import instead
 from sfumato.rules.prior import Source
 
 
@@ -40,4 +45,5 @@ def adsh(
         UsageError: a threshold that is no probability, or a prior that is none.
     """
     head = Prior(num_classes, label_counts, prior, momentum=momentum)
-    cast(Consistency, method).weigh = EqualShare(num_classes, head, threshold=threshold, momentum=momentum)
+    family = cast(Consistency, method)
+    family.weigh = instead(family.weigh, EqualShare(num_classes, head, threshold=threshold, momentum=momentum))

@@ -18,6 +18,9 @@ is raised most. Its choices are options: `tau_rule="official_nm"`, `ema_space="a
 `rare_rule="official_min"` and `pi_solver="nelder_mead_official"`.
 
 Held-out labels are those of the validation split or, with `val`, half of the training labels.
+
+A correction of the method's own, such as CoMatch's alignment, is of the refined predictions. Dash's limit is replaced
+and its warm-up with it: pseudo-labels count from the first step on, by the thresholds, which begin at 0.95.
 """
 
 from __future__ import annotations
@@ -36,10 +39,9 @@ from sfumato.rules import (
     Product,
     RelativeThreshold,
     SelfAdaptiveThreshold,
-    Then,
     Weigher,
 )
-from sfumato.rules.offset import ClassOffset, ClassThreshold, Instead
+from sfumato.rules.offset import ClassOffset, ClassThreshold, OffsetFirst, instead
 from sfumato.running.curriculum import Average, Curriculum, OffsetSearch, Rare, ThresholdSearch
 
 THRESHOLDS = (
@@ -107,12 +109,12 @@ def seval(
     )
     offset, own = ClassOffset(curriculum, test_refine=test_refine), cast(Consistency, method)
     own.held_labels = val
-    own.refine = offset if isinstance(own.refine, NoRefinement) else Then(own.refine, offset)
+    own.refine = offset if isinstance(own.refine, NoRefinement) else OffsetFirst(offset, own.refine)
     mine = ClassThreshold(offset)
     if thresholds == "auto":
         own.weigh = _in_place_of_thresholds(own.weigh, mine)
     elif thresholds == "replace":
-        own.weigh = _instead(own.weigh, mine)
+        own.weigh = instead(own.weigh, mine)
     elif thresholds == "multiply":
         own.weigh = own.weigh * mine
 
@@ -120,18 +122,13 @@ def seval(
 def _in_place_of_thresholds(weigh: Weigher, mine: ClassThreshold) -> Weigher:
     """Thresholds among the factors of `weigh` replaced, and multiplied where there is none."""
     if _is_threshold(weigh):
-        return _instead(weigh, mine)
+        return instead(weigh, mine)
     if isinstance(weigh, Product) and _is_threshold(weigh.first):
-        return Product(_instead(weigh.first, mine), weigh.second)
+        return Product(instead(weigh.first, mine), weigh.second)
     if isinstance(weigh, Product) and _is_threshold(weigh.second):
-        return Product(weigh.first, _instead(weigh.second, mine))
+        return Product(weigh.first, instead(weigh.second, mine))
     return weigh * mine
 
 
 def _is_threshold(weigh: Weigher) -> bool:
     return isinstance(weigh.weigh if isinstance(weigh, Aligned) else weigh, THRESHOLDS)
-
-
-def _instead(weigh: Weigher, mine: ClassThreshold) -> Weigher:
-    """What has a memory keeps it up to date, for others may read it."""
-    return Instead(weigh, mine) if weigh.state_dict() else mine

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor, nn
 
 from sfumato.errors import check_choice
-from sfumato.functional.adjust import tilted
+from sfumato.functional.adjust import adjusted, tilted
 from sfumato.functional.weigh import above
 from sfumato.rules.base import Refiner, Weigher, shifted
 from sfumato.running.curriculum import Curriculum, Replay
@@ -54,6 +55,31 @@ class ClassOffset(Refiner):
         return c.offset if self.test_refine == "ema" else c.last_offset
 
 
+class OffsetFirst(Refiner):
+    """Another correction of what the offset has made of the predictions, those for labeled images alike.
+
+    The offset is learned from plain logits. A correction that came first would take out what the offset takes out, and
+    the two together overdo it. One that compares with predictions for labeled images is shown these refined too.
+
+    Args:
+        offset: the first.
+        rest: the second.
+    """
+
+    def __init__(self, offset: ClassOffset, rest: Refiner) -> None:
+        super().__init__()
+        self.offset, self.rest = offset, rest
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        self.offset.observe(p, valid, context)
+        labeled = adjusted(context.labeled_logits, -self.offset.curriculum.offset)
+        self.rest.observe(self.offset(p), valid, replace(context, labeled_logits=labeled))
+
+    def forward(self, p: Tensor) -> Tensor:
+        refined: Tensor = self.rest(self.offset(p))
+        return refined
+
+
 class ClassThreshold(Weigher):
     """1 where the confidence reaches the threshold of its class: that at which held-out predictions are right enough.
 
@@ -88,3 +114,8 @@ class Instead(Weigher):
     def forward(self, p: Tensor) -> Tensor:
         weight: Tensor = self.second(p)
         return weight
+
+
+def instead(first: Weigher, second: Weigher) -> Weigher:
+    """`second` in the place of `first`. What has a memory keeps it up to date, for other rules may read it."""
+    return Instead(first, second) if first.state_dict() else second
