@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfumato import distributed
 from sfumato.types import Progress
-from tests.methods import laws_held_out, laws_memory, laws_options, laws_place, laws_survival, laws_teaching
+from tests.methods import laws_held_out, laws_memory, laws_options, laws_parts, laws_place, laws_survival, laws_teaching
 from tests.methods.cases import STEPS, Case, nets_of, pseudo_of, registered, state, steps, trained, values
 from tests.methods.problems import Tiny, image_batch
 
@@ -33,7 +33,7 @@ def _laws(module: ModuleType) -> dict[str, Check]:
 
 CHECKS: dict[str, Check] = {
     name: law
-    for module in (laws_teaching, laws_options, laws_survival, laws_memory, laws_place, laws_held_out)
+    for module in (laws_teaching, laws_options, laws_survival, laws_memory, laws_parts, laws_place, laws_held_out)
     for name, law in _laws(module).items()
 }
 

@@ -207,6 +207,20 @@ def test_a_broken_method_is_caught(law):
         CHECKS[law](Case("broken", lambda facts, options: make(), task))
 
 
+class Asks(FixedThreshold):
+    """Reads another rule's memory; of that rule nobody else knows."""
+
+    def __init__(self):
+        super().__init__()
+        self._other = (LearnsWhenRead(),)
+
+
+def test_a_rule_that_is_read_and_belongs_to_nothing_is_caught():
+    case = Case("broken", lambda facts, options: Consistency(weigh=Asks()), CLASSIFICATION)
+    with pytest.raises(AssertionError, match="read, but neither shown anything nor saved: LearnsWhenRead"):
+        CHECKS["what_is_read_is_a_part"](case)
+
+
 def test_an_option_without_effect_is_caught():
     case = Case("broken", lambda facts, options: ineffective(**options), CLASSIFICATION, ineffective)
     with pytest.raises(AssertionError, match="option temperature changes nothing"):
