@@ -9,7 +9,8 @@ from sfumato.addons import join
 from sfumato.errors import UsageError
 from sfumato.functional.probability import probability
 from sfumato.functional.refine import align
-from sfumato.methods import Facts
+from sfumato.methods import Facts, build
+from sfumato.rules import Prior
 from tests.addons.long_tail import CLASSES, COUNTS, FACTS, method_with
 from tests.functional.test_prior_shift import SHIFTS, distance, long_tail, world
 from tests.given import step
@@ -63,3 +64,19 @@ def test_wrong_settings():
         method_with("distribution_alignment", window=0)
     with pytest.raises(UsageError, match=r"^prior has 2 numbers: expected one for each of the 4 classes\.$"):
         method_with("distribution_alignment", prior=(0.5, 0.5))
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "adamatch", "uncertainty_weighted"])
+def test_the_estimate_is_of_predictions_before_the_methods_own_alignment_and_made_once(name):
+    """Aligned to the labels, or to equal classes, they say nothing of the unlabeled set any more."""
+    facts = Facts(10, label_counts=TEN)
+    given = {"uncertainty_weighted": {"align": "uniform"}, "adamatch": {"interpolate": False}}
+    method = build(name, facts, given.get(name))
+    join("distribution_alignment", method, facts, {"prior": "estimated"})
+    predictions = world()
+    for _ in range(300):
+        weak, labeled = predictions(24, SHIFTS["reversed"]).log().float(), predictions(8, long_tail(100)).log().float()
+        step(method, weak, weak, labeled=labeled)
+    assert distance(method.refine.second.goal, SHIFTS["reversed"]) < 0.1
+    (prior,) = (module for module in method.modules() if isinstance(module, Prior))
+    assert prior.estimate.batches == 300

@@ -2,13 +2,15 @@
 
 Predictions for unlabeled images are multiplied by target / average and renormalized, where the average is that of all
 predictions lately and the target is what the classes' shares ought to be. It follows the method's own correction, if it
-has one. The average is debiased: all batches so far count alike at first, which is no option of the peers.
+has one. The average is debiased: all batches so far count alike at first, which is no option of the peers. An estimated
+prior is estimated from predictions as made, before any correction.
 """
 
 from __future__ import annotations
 
 from typing import Literal, cast
 
+from sfumato.addons.unlabeled_prior import shown
 from sfumato.errors import UsageError
 from sfumato.methods import Consistency, Method
 from sfumato.rules import DistributionAlignment, Prior, Then
@@ -43,7 +45,7 @@ def distribution_alignment(
     if prior == "uniform":
         align = DistributionAlignment(num_classes, power=power, momentum=momentum, window=window)
     else:
-        target = Prior(num_classes, label_counts, prior, momentum=momentum)
+        target = shown(method, Prior(num_classes, label_counts, prior, momentum=momentum))
         align = DistributionAlignment(
             num_classes, target="labeled", prior=target, power=power, momentum=momentum, window=window
         )

@@ -11,7 +11,7 @@ from sfumato.errors import UsageError, check_choice
 from sfumato.functional.probability import class_counts, class_sums, probability
 from sfumato.functional.refine import align, sharpen
 from sfumato.rules.base import Refiner
-from sfumato.rules.prior import Prior
+from sfumato.rules.prior import Borrowed, Prior
 from sfumato.running.average import RunningMean
 from sfumato.running.window import WindowMean
 from sfumato.types import Context
@@ -68,7 +68,8 @@ class DistributionAlignment(Refiner):
         num_classes: C.
         target: "uniform"; "labeled", the class frequencies met in labelled batches (or `prior`, when given); "model",
             the moving average of the model's own predictions on labelled data (AdaMatch).
-        prior: a known target (C,), or one that learns; it takes the place of the frequencies of "labeled".
+        prior: a known target (C,), or one that learns, from what is aligned or, borrowed, from what another rule shows
+            it; it takes the place of the frequencies of "labeled".
         power: exponent of the prior, renormalised (CReST+'s progressive alignment); 1 leaves it.
         momentum: of the moving averages.
         init: how the averages start, see `RunningMean`. "debiased" (default) counts every batch seen alike; the peers
@@ -89,7 +90,7 @@ class DistributionAlignment(Refiner):
         num_classes: int,
         *,
         target: Literal["uniform", "labeled", "model"] = "uniform",
-        prior: Tensor | Prior | None = None,
+        prior: Tensor | Prior | Borrowed | None = None,
         power: float = 1.0,
         momentum: float = 0.999,
         init: Literal["debiased", "peer"] = "debiased",
@@ -120,7 +121,7 @@ class DistributionAlignment(Refiner):
         elif target == "labeled" and prior is None:
             # momentum 1 - 1/k would be the plain mean; a slow debiased average is the same to three digits.
             self.labeled = RunningMean(uniform, momentum=0.999, init="debiased")
-        self.prior: Tensor | Prior | None
+        self.prior: Tensor | Prior | Borrowed | None
         if isinstance(prior, Tensor):
             self.register_buffer("prior", prior.float() / prior.sum())
         else:
@@ -143,7 +144,7 @@ class DistributionAlignment(Refiner):
     def goal(self) -> Tensor:
         """The target prior, (C,)."""
         if self.prior is not None:
-            goal = self.prior.value if isinstance(self.prior, Prior) else self.prior
+            goal = self.prior if isinstance(self.prior, Tensor) else self.prior.value
         elif self.labeled is not None:
             goal = self.labeled.value
         else:
