@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from sfumato.functional.divergence import cross_entropy, kl
 from sfumato.functional.rebalance import effective_number_weights
 from sfumato.rules import Adjusted, AdjustedAfterwards, Charge, ClassWeighted, Prior
+from sfumato.rules.prior import Borrowed
 from sfumato.types import Output, Sparse
 from tests.functional.oracle import SPACES
 from tests.given import context
@@ -108,3 +111,13 @@ def test_afterwards_the_network_is_moved_and_the_one_that_trains_is_not():
     torch.testing.assert_close(kept(x).logits, before - 0.7 * prior.value.log())
     assert torch.equal(net(x).logits, before)
     assert Adjusted(cross_entropy, prior).deployed(net) is net
+
+
+@pytest.mark.parametrize("kind", [Adjusted, AdjustedAfterwards, partial(ClassWeighted, total=100)])
+def test_a_prior_of_its_own_that_learns_is_shown_predictions_and_a_borrowed_one_is_not(kind):
+    p = torch.softmax(torch.randn((4, 3), generator=torch.Generator().manual_seed(0)), dim=1)
+    own, lent = (Prior(3, (), "predicted", momentum=0.0) for _ in range(2))
+    kind(cross_entropy, own).observe(p, torch.ones(4), context(p))
+    torch.testing.assert_close(own.value, p.mean(dim=0))
+    kind(cross_entropy, Borrowed(lent)).observe(p, torch.ones(4), context(p))
+    torch.testing.assert_close(lent.value, torch.full((3,), 1 / 3))

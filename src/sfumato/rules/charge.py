@@ -26,7 +26,24 @@ class Around(Charge, ABC):
             self.base.observe(p, valid, context)
 
 
-class Adjusted(Around):
+class ByPrior(Around, ABC):
+    """One that does so by a class prior.
+
+    A prior that learns sees predictions as charges do, after any correction. For one that is to see them as made, or
+    that serves several rules, give a `Borrowed` one, and let a `Watch` show it the predictions.
+    """
+
+    def __init__(self, base: Divergence, prior: Prior | Borrowed) -> None:
+        super().__init__(base)
+        self.prior = prior
+
+    def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
+        super().observe(p, valid, context)
+        if isinstance(self.prior, Prior):
+            self.prior.observe(p, valid, context)
+
+
+class Adjusted(ByPrior):
     """base(z + tau log prior, target): logit adjustment while training (Menon et al. 2021, eq. 10).
 
     What the loss wants is met once the prior and the logits together predict the target. The logits alone are then as
@@ -39,19 +56,19 @@ class Adjusted(Around):
     """
 
     def __init__(self, base: Divergence, prior: Prior | Borrowed, *, tau: float = 1.0) -> None:
-        super().__init__(base)
-        self.prior, self.tau = prior, tau
+        super().__init__(base, prior)
+        self.tau = tau
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
         return self.base(adjusted(logits, prior_offset(self.prior.value, self.tau)), target)
 
 
-class AdjustedAfterwards(Around):
+class AdjustedAfterwards(ByPrior):
     """The charge as it is; the network evaluated and kept gives z - tau log prior (Menon et al. 2021, eq. 9)."""
 
     def __init__(self, base: Divergence, prior: Prior | Borrowed, *, tau: float = 1.0) -> None:
-        super().__init__(base)
-        self.prior, self.tau = prior, tau
+        super().__init__(base, prior)
+        self.tau = tau
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
         return self.base(logits, target)
@@ -60,7 +77,7 @@ class AdjustedAfterwards(Around):
         return shifted(net, -prior_offset(self.prior.value, self.tau))
 
 
-class ClassWeighted(Around):
+class ClassWeighted(ByPrior):
     """base(z, target) times the weight of the target's class, for a distribution the mean weight under it.
 
     Weights by effective numbers, `functional.rebalance.effective_number_weights`, 1 in the mean over the classes. The
@@ -73,8 +90,8 @@ class ClassWeighted(Around):
     """
 
     def __init__(self, base: Divergence, prior: Prior | Borrowed, total: int) -> None:
-        super().__init__(base)
-        self.prior, self.total = prior, total
+        super().__init__(base, prior)
+        self.total = total
 
     @property
     def weights(self) -> Tensor:
