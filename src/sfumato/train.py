@@ -158,8 +158,7 @@ def train(
                 if state.labels is not None:
                     state.labels.observe(data.predict_labeled(evaluated, accelerator.device))
                 taught = found if data.held is None else data.score(evaluated, data.held, accelerator.device)
-                if taught.metrics:
-                    method.calibrate(taught.held_out)
+                method.calibrate(taught.held_out)  # of no sample too: what is replayed goes on
                 if found.metrics:
                     memory.consider(done, found.metrics, evaluated, by=data.criterion)
                     scores = {f"val/{key}": value for key, value in found.metrics.items()}

@@ -143,6 +143,13 @@ def test_stopped_anywhere(estimated: tuple[Path, list[str]], pictures: Path, tmp
     assert_same(estimated[0], tmp_path / "run")
 
 
+def test_without_validation_the_second_training_ends_on_the_last_row_too(pictures: Path, tmp_path: Path) -> None:
+    """What is kept has the offsets of the last evaluation in its bias."""
+    run(tmp_path / "run", pictures, *ESTIMATE, "val=0")
+    (row,) = (value for key, value in method_state(tmp_path / "run").items() if key.endswith("row"))
+    assert int(row) == 3
+
+
 def test_a_finished_run_is_left_alone(estimated: tuple[Path, list[str]]) -> None:
     before = {path: path.stat().st_mtime_ns for path in estimated[0].rglob("*.*")}
     heard: list[str] = []
