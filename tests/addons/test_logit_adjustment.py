@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
+from sfumato.methods import METHODS
 from sfumato.types import Output
 from tests.addons.long_tail import CLASSES, COUNTS, drawn, logits, method_with, recalls, trained
 from tests.functional.test_prior_shift import distance
 from tests.given import step
+from tests.methods.cases import mixes_labels, registered
+from tests.methods.problems import CLASSIFICATION
 
 SHARES = torch.tensor(COUNTS) / sum(COUNTS)
 
@@ -106,3 +109,18 @@ def test_wrong_settings():
     with pytest.raises(UsageError, match=r"^prior='estimated' is learned from predictions for unlabeled images"):
         method_with("logit_adjustment", "supervised", prior="estimated", form="afterwards")
     method_with("logit_adjustment", "supervised", prior=(1.0, 1.0, 1.0, 2.0), form="afterwards")
+
+
+@pytest.mark.parametrize("name", ["mixmatch", "remixmatch"])
+def test_mixed_labels_are_not_as_frequent_as_labels(name):
+    with pytest.raises(UsageError, match=r"form='training' needs labels that are .* mixes .* form='afterwards'"):
+        method_with("logit_adjustment", name)
+    method_with("logit_adjustment", name, form="afterwards")
+
+
+def test_every_method_that_mixes_labels_says_so():
+    """As a step shows it: labeled images do not go through the student as they are."""
+    for name in METHODS:
+        if not METHODS[name].dense_only:
+            case = registered(name, CLASSIFICATION)
+            assert case.method().mixes_labels == mixes_labels(case), name

@@ -6,6 +6,11 @@ itself is left with what the classes look like: it comes out higher for rare cla
 makes pseudo-labels and is used. The pseudo-labels that a mask lets in need not be as frequent as the classes of the
 set: a prior far from what they are overdoes it.
 
+A method that has no loss of pseudo-labels as a choice of its own adjusts its labels alone: supervised, and those that
+charge guesses in a way of their own, such as vat, cps, csl, u2pl, augseg, corrmatch or pseudo_label, whose guesses are
+then learned by another loss than the labels. Where labeled images are mixed with unlabeled ones, as in mixmatch, the
+frequency of labels is not that of what is charged, and training so is refused.
+
 Afterwards, eq. 9: training is as it was, and the network that is evaluated and kept gives z - tau log prior.
 
 The peer that adjusts by the inverse frequency pushes rare classes down; the sign is tested.
@@ -38,7 +43,8 @@ def logit_adjustment(
     Args:
         method: whose losses, or whose network.
         num_classes, label_counts: C, and how many labels each class has.
-        form: "training" adjusts the loss, "afterwards" the network that is evaluated and kept.
+        form: "training" adjusts the loss, that of labels alone where the method has no other as a choice of its own;
+            "afterwards" the network that is evaluated and kept.
         tau: 1 is what Bayes' rule gives, 0 changes nothing.
         prior: of the unlabeled set (form="training") or of the network that is corrected ("afterwards"): "labeled", the
             shares of the labels; "predicted", how often the network predicts each class; "estimated", by expectation
@@ -46,7 +52,8 @@ def logit_adjustment(
         momentum: of a prior that is learned.
 
     Raises:
-        UsageError: a negative tau, a prior that is none, or one for unlabeled images and a method without them.
+        UsageError: a negative tau, a prior that is none, one for unlabeled images and a method without them, or
+            form="training" where labeled images are mixed with unlabeled ones.
     """
     if not tau >= 0:
         raise UsageError(f"logit_adjustment.tau={tau}: expected a number of 0 or more; 1 is the whole adjustment.")
@@ -54,6 +61,11 @@ def logit_adjustment(
     if form == "afterwards":
         method.charge = AdjustedAfterwards(method.charge, shown(method, unlabeled), tau=tau)
         return
+    if method.mixes_labels:
+        raise UsageError(
+            "logit_adjustment.form='training' needs labels that are as frequent as in the labeled set, and the method "
+            "mixes labeled images with unlabeled ones, and their labels with guesses. Use form='afterwards'."
+        )
     if "divergence" not in method.slots and prior != "labeled":
         raise UsageError(
             f"logit_adjustment.prior={prior!r} is that of unlabeled images, for which the method has no loss to "
