@@ -445,3 +445,20 @@ def test_what_cannot_be_perturbed_is_explained() -> None:
             nets.forward(one, spec)
     with pytest.raises(UsageError, match=r"needs random numbers \(feature dropout\), but the batch holds none"):
         nets.forward(bare, ViewSpec(strong=2, feature_dropout=0.5))
+
+
+def test_without_dropout_nothing_is_dropped_and_the_rest_is_as_in_training():
+    class DropPath(nn.Module):
+        """Such as timm's."""
+
+        def forward(self, x):
+            return x * 0 if self.training else x
+
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), DropPath())
+    net[1].eval()  # frozen by somebody: stays so
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    nets = Nets(net)
+    torch.testing.assert_close(nets.further(x, dropout=False), nn.BatchNorm1d(3)(x))
+    assert net[0].num_batches_tracked == 1
+    assert [module.training for module in net] == [True, False, True]
+    assert (nets.further(x) == 0).all()

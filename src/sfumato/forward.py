@@ -72,15 +72,15 @@ class Nets:
         """Of the average of the weights after this step, the weight of the old value; 0 where there is no average."""
         return 0.0 if self.teacher is None else self.teacher.momentum_at(step)
 
-    def further(self, x: Tensor, *, statistics: bool = True) -> Output:
+    def further(self, x: Tensor, *, statistics: bool = True, dropout: bool = True) -> Output:
         """The student's output for images (n, channels, *image) of the method's own making.
 
         A forward of its own: they are normalized by their own statistics. The student's running ones take these in, or
-        with `statistics=False` do not move.
+        with `statistics=False` do not move. With `dropout=False` nothing is dropped at random.
         """
         # Without the wrapper of ranks, as `_weak`: the gradient of a step is reduced once, whatever led to it.
         net = unwrapped(self.student)
-        with nullcontext() if statistics else _statistics_kept(net):
+        with nullcontext() if statistics else _statistics_kept(net), nullcontext() if dropout else _undropped(net):
             return cast(Output, net(x))
 
     def average(self, x: Tensor) -> Output:
@@ -244,3 +244,20 @@ def _statistics_kept(net: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def _undropped(net: nn.Module) -> Iterator[None]:
+    """Dropout, and timm's of whole blocks, lets everything through; the rest stays in training mode."""
+    droppers = [
+        m
+        for m in net.modules()
+        if m.training and (isinstance(m, nn.modules.dropout._DropoutNd) or type(m).__name__ == "DropPath")
+    ]
+    for dropper in droppers:
+        dropper.training = False
+    try:
+        yield
+    finally:
+        for dropper in droppers:
+            dropper.training = True

@@ -193,10 +193,11 @@ class Networks(Protocol):
         """The weak view's output before the rest, for a method that makes a strong view from it."""
         ...
 
-    def further(self, x: Tensor, *, statistics: bool = True) -> Output:
+    def further(self, x: Tensor, *, statistics: bool = True, dropout: bool = True) -> Output:
         """The student's output for images (n, channels, *image) of the method's own making, in a forward of their own.
 
         statistics: the running statistics of batch norm take these images in; else they are as before.
+        dropout: without it nothing is dropped at random: neither features nor, in networks of timm, whole blocks.
         """
         ...
 

@@ -77,9 +77,9 @@ def makes_images(case: Case) -> bool:
     method, sent = case.method(), []
 
     class Watched(Nets):
-        def further(self, x: Tensor, *, statistics: bool = True) -> Output:
+        def further(self, x: Tensor, *, statistics: bool = True, dropout: bool = True) -> Output:
             sent.append(len(x))
-            return super().further(x, statistics=statistics)
+            return super().further(x, statistics=statistics, dropout=dropout)
 
     steps(method, case.batches(3, method), Watched(Echo(), Ema(Echo(), momentum=0.5)))
     return bool(sent)

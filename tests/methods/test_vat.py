@@ -92,8 +92,8 @@ def test_autocast_does_not_round_the_direction():
     seen = []
 
     class Watched(Nets):
-        def further(self, x, *, statistics=True):
-            out = super().further(x, statistics=statistics)
+        def further(self, x, **how):
+            out = super().further(x, **how)
             seen.append(out.logits.dtype)
             return out
 
@@ -111,6 +111,38 @@ def test_the_perturbed_images_leave_no_trace_in_batch_norm():
         plain(images)
     assert net.net[1].num_batches_tracked == 2
     torch.testing.assert_close(net.state_dict(), plain.state_dict())
+
+
+class Dropping(nn.Module):
+    """A classifier of (N, 2, 4, 4) with batch norm that drops features at this rate."""
+
+    def __init__(self, rate):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(32, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(rate), nn.Linear(256, C)
+        )
+
+    def forward(self, x):
+        return Output(self.net(x))
+
+
+def test_dropout_does_not_decide_the_direction():
+    """With other masks in each pass the direction is that in which the masks differ."""
+    method = build("vat", Facts(C))
+    batch, found = image_batch(CLASSIFICATION, method.views), []
+    for rate in (0.0, 0.3):
+        losses = method.loss(Nets(Dropping(rate)), batch, END)
+        found.append((losses.unsupervised, losses.extras["entropy"]))
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_labeled_images_have_dropout_and_so_has_the_network_afterwards():
+    method, net = build("vat", Facts(C)), Dropping(0.3)
+    batch = image_batch(CLASSIFICATION, method.views)
+    supervised = [method.loss(Nets(net), batch, END).supervised.item() for _ in range(2)]
+    assert supervised[0] != supervised[1]
+    assert all(module.training for module in net.modules())
 
 
 def test_only_one_backward_reaches_the_parameters():

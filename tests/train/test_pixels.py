@@ -71,8 +71,8 @@ class Seen:
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         return self.nets.weak(batch, spec)
 
-    def further(self, x: torch.Tensor, *, statistics: bool = True) -> Output:
-        return self.nets.further(x, statistics=statistics)
+    def further(self, x: torch.Tensor, *, statistics: bool = True, dropout: bool = True) -> Output:
+        return self.nets.further(x, statistics=statistics, dropout=dropout)
 
     def average(self, x: torch.Tensor) -> Output:
         return self.nets.average(x)

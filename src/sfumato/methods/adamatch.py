@@ -60,8 +60,8 @@ class Interpolated:
     def weak(self, batch: Batch, spec: ViewSpec) -> Output:
         return self.nets.weak(batch, spec)
 
-    def further(self, x: Tensor, *, statistics: bool = True) -> Output:
-        return self.nets.further(x, statistics=statistics)
+    def further(self, x: Tensor, *, statistics: bool = True, dropout: bool = True) -> Output:
+        return self.nets.further(x, statistics=statistics, dropout=dropout)
 
     def average(self, x: Tensor) -> Output:
         return self.nets.average(x)
