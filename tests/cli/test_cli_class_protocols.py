@@ -57,6 +57,11 @@ def test_a_check_shows_what_settings_make_of_it(cifar: Path, call: Call) -> None
     ]
     assert "note: Long tail of the unlabelled images, gamma -4: 3 of 'cat' to 12 of 'dog', 15 in all." in lines
     assert "note: CIFAR-10: 40 training and 8 test images of 2 classes, as published." in lines
+    alone = "warning: There are no unlabelled images"
+    assert alone not in done.stdout  # these settings leave some
+    assert alone in call("data", "check", cifar).stdout
+    assert alone in call("data", "check", cifar, "noise=0.2").stdout
+    assert alone not in call("data", "check", cifar, "labels=10").stdout
     found = json.loads(call("data", "check", cifar, "--protocol", "cifar10", *settings, "--json").stdout)
     assert found["drawn"]["labeled"] == {"cat": 8, "dog": 2}
     assert "With these settings" not in call("data", "check", cifar).stdout

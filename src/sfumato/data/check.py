@@ -18,6 +18,7 @@ from sfumato.data.listing import Listing, Problem, examples, plural
 from sfumato.data.table import Table
 from sfumato.errors import DataError
 
+NO_POOL = "There are no unlabelled images: unless some labels are set aside, training falls back to supervised."
 Look = tuple[Header, str]  # of one image: its header and the hash of its pixels
 
 
@@ -137,10 +138,7 @@ def _label_problems(name: str, listing: Listing, split: NDArray[np.str_]) -> Ite
         count = plural(len(blank), "val or test image")
         yield Problem("warning", f"{count} without a label, of no use: {examples(blank)}.")
     if not (listing.labels[~held_out] < 0).any():
-        yield Problem(
-            "warning",
-            "There are no unlabelled images: unless some labels are set aside, training falls back to supervised.",
-        )
+        yield Problem("warning", NO_POOL)
 
 
 def _frame_problems(listing: Listing, sound: dict[int, Look]) -> Iterator[Problem]:

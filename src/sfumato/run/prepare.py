@@ -16,6 +16,7 @@ from sfumato.addons import join
 from sfumato.batches import TrainData
 from sfumato.config import Config
 from sfumato.data import BUILTIN_NAMES, CheckReport, Problem, Splits, Table, class_counts, hub
+from sfumato.data.check import NO_POOL
 from sfumato.data.pairs import BUILTIN_NAMES as GENERATED
 from sfumato.data.pairs import PairTable
 from sfumato.data.protocols import CLASS_PROTOCOLS, find
@@ -99,7 +100,8 @@ def with_draw(found: CheckReport, config: Config) -> CheckReport:
     }
     known = {problem.message for problem in found.problems}
     notes = [Problem("note", note) for note in splits.notes if note not in known]
-    return replace(found, drawn=drawn, problems=[*found.problems, *notes])
+    kept = [one for one in found.problems if one.message != NO_POOL or not len(splits.unlabeled)]
+    return replace(found, drawn=drawn, problems=[*kept, *notes])
 
 
 def settled(config: Config, table: AnyTable) -> Config:
