@@ -96,6 +96,12 @@ def no_run_metrics(trained: Trained, sections: dict[str, dict[str, float]], imag
     """Figures on other data than the run's, with the keys of metrics.json."""
     card = trained.card
     counts = {"labeled": 0, "unlabeled": 0, "val": 0, "test": images}
-    about = {"method": card["method"]["name"], "criterion": "miou" if trained.dense else "acc", "seed": card["seed"]}
+    about = {"method": _label(card), "criterion": "miou" if trained.dense else "acc", "seed": card["seed"]}
     told = {"steps": card["steps"], "seconds": 0.0, "temperature": trained.temperature, **sections}
     return dict(files.plain(about | told | {"images": counts, "collapse": None}))
+
+
+def _label(card: dict[str, Any]) -> str:
+    """What the run trained, as its own metrics.json calls it: with the add-on, where there was one."""
+    names = (card["method"]["name"], (card.get("addon") or {}).get("name"))
+    return "+".join(name for name in names if name is not None)
