@@ -27,6 +27,7 @@ from sfumato.views.draws import uniform
 
 SAMPLES = 64  # the unlabelled set
 LABELED = 8
+FEATURES = 8  # of the networks, at most: what grows with features and classes would fill the memory
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ TASKS = (CLASSIFICATION, SEGMENTATION)
 
 
 class Echo(nn.Module):
-    """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts. So are its
-    features, dropped all of an image together or none. Under autocast its outputs are of `dtype`.
+    """Its logits are its input (N, C, *S), scaled by a parameter: a test says what the network predicts. Its features
+    are the first of them, dropped all of an image together or none. Under autocast its outputs are of `dtype`.
     """
 
     tap_channels = (1,)
 
     def __init__(self, dtype: torch.dtype | None = None, *, classes: int = 5) -> None:
         super().__init__()
-        self.num_classes = self.num_features = classes
+        self.num_classes, self.num_features = classes, min(classes, FEATURES)
         self.gain = nn.Parameter(torch.ones(()))
         self.heads = ()  # a copy with new heads is the same network
         self.dtype = dtype
@@ -66,7 +67,7 @@ class Echo(nn.Module):
         logits = x * self.gain
         if self.dtype is not None and torch.is_autocast_enabled("cpu"):
             logits = logits.to(self.dtype)
-        return Output(logits, logits)
+        return Output(logits, logits[:, :FEATURES])
 
 
 class Tiny(nn.Module):
