@@ -22,11 +22,11 @@ from sfumato.rules import (
     FixedThreshold,
     Instead,
     NoRefinement,
+    OffsetFirst,
     Product,
     TruncatedGaussian,
     Weigher,
 )
-from sfumato.rules.offset import OffsetFirst
 from sfumato.types import HeldOut
 from tests.functional.test_offsets import problem
 from tests.given import context, step

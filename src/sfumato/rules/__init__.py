@@ -6,7 +6,7 @@ from sfumato.rules.equal_share import EqualShare
 from sfumato.rules.feature_distance import FeatureDistance
 from sfumato.rules.loss_threshold import LossThreshold, SoftThenHard
 from sfumato.rules.mixing import Blend, GuidedMixup, RandomMixup
-from sfumato.rules.offset import ClassOffset, ClassThreshold, Instead
+from sfumato.rules.offset import ClassOffset, ClassThreshold, Instead, OffsetFirst
 from sfumato.rules.percentile import EntropyPercentile
 from sfumato.rules.perturbation import FeaturePerturbation
 from sfumato.rules.pixel_contrast import PixelContrast
@@ -71,6 +71,7 @@ __all__ = [
     "LossThreshold",
     "MeanNormalized",
     "NoRefinement",
+    "OffsetFirst",
     "OneMinusEntropy",
     "OneSidedBell",
     "PeakThreshold",
