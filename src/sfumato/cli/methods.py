@@ -54,7 +54,9 @@ def show(
     from dataclasses import asdict
 
     from sfumato import addons, methods
+    from sfumato.config.meant import check_either_name
 
+    check_either_name(name)
     found = addons.describe(name) if name in addons.ADDONS else methods.describe(name)
     if as_json:
         print_json(asdict(found))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sfumato.addons import join
+from sfumato.config.meant import check_addon_name, check_method_name
 from sfumato.config.schema import DEFAULT_RECIPES, DataSection
 from sfumato.data.pairs import PROTOCOLS
 from sfumato.data.protocols import CLASS_PROTOCOLS
@@ -61,12 +62,14 @@ def check_method(section: dict[str, Any], addon: dict[str, Any], task: Task, pro
     classes = max(2, classes)
     facts = Facts(classes, 2, task == "segmentation", num_labeled=classes, label_counts=(1,) * classes)
     try:
+        check_method_name(section["name"])
         method = build(section["name"], facts, _options(section))
     except UsageError as error:
         problems.append(str(error))
         return
     try:
         if addon.get("name") is not None:
+            check_addon_name(addon["name"])
             join(addon["name"], method, facts, _options(addon), method_name=section["name"])
         elif _options(addon):
             problems.append(f"addon.{next(iter(_options(addon)))}: no add-on is named, addon=NAME.")
