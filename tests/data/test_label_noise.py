@@ -115,3 +115,16 @@ def test_what_is_told_and_what_is_kept(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "splits.json").read_text())["wrong_labels"]
     assert kept == {TABLE.names[row]: label for row, label in splits.wrong.items()}
     assert Splits.load(tmp_path / "splits.json", TABLE).wrong == splits.wrong
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0.2, "foo"), "LabelNoise(kind='foo'): expected one of symmetric, asymmetric."),
+        (("0.2",), "LabelNoise(share='0.2'): expected a number, such as 0.2."),
+    ],
+)
+def test_what_cannot_be_is_told_by_the_names_of_its_arguments(values: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LabelNoise(*values)
+    assert str(caught.value) == message

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.data.stratify import Rows
-from sfumato.errors import UsageError, check_choice
+from sfumato.errors import UsageError, check_choice, is_number
 
 NoiseKind = Literal["symmetric", "asymmetric"]
 
@@ -46,11 +46,13 @@ class LabelNoise:
     protocol: str | None = None
 
     def __post_init__(self) -> None:
+        if not is_number(self.share):
+            raise UsageError(f"LabelNoise(share={self.share!r}): expected a number, such as 0.2.")
         if not 0 <= self.share < 1:
             raise UsageError(
                 f"noise={self.share:g}: expected a share of the labels, at least 0 and below 1, such as 0.2."
             )
-        check_choice("data", "noise_kind", self.kind, get_args(NoiseKind))
+        check_choice("LabelNoise", "kind", self.kind, get_args(NoiseKind))
         if self.val and not self.share:
             raise UsageError("noise_val: nothing would use it without noise. Give noise=0.2 or so too.")
 
