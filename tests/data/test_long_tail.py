@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,30 @@ def test_too_few_labels_for_every_class_to_have_one() -> None:
         drawn(LongTail(100), labels=30)
     with pytest.raises(DataError, match=r"there are images for a head of 200 at most. Take gamma_labeled=200 or less."):
         drawn(LongTail(300))
+    with pytest.raises(DataError, match=r"200 at most, and labels=30 for fewer. Take gamma_labeled=") as told:
+        drawn(LongTail(300), labels=30)  # no number of labels would do
+    found = re.search(r"gamma_labeled=(\d+) or", str(told.value))
+    assert found is not None
+    steepest = int(found[1])
+    drawn(LongTail(steepest), labels=30)
+    with pytest.raises(DataError, match="labels=30 are too few"):
+        drawn(LongTail(steepest + 1), labels=30)
+    with pytest.raises(DataError, match=r"Take gamma_labeled=-200 or nearer to -1."):
+        drawn(LongTail(-300))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("x",), "LongTail(gamma_labeled='x'): expected a number, or None."),
+        ((20, "revers", 80), "LongTail(gamma_unlabeled='revers'): expected a number, or \"reversed\", or None."),
+        ((20, None, "80"), "LongTail(head_labeled='80'): expected a number, or None."),
+    ],
+)
+def test_what_is_no_number(values: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LongTail(*values)
+    assert str(caught.value) == message
 
 
 def test_numbers_of_labels_that_exclude_a_tail() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sfumato.data.listing import did_you_mean, examples, plural
 from sfumato.data.stratify import Rows, draw_per_class
 from sfumato.data.table import Table
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import DataError, UsageError, is_number
 
 Gamma = float | Literal["reversed"]
 Counts = NDArray[np.int64]
@@ -39,7 +40,8 @@ class LongTail:
         head_labeled, head_unlabeled: images of the largest class; None: as many as the whole tail allows.
         order: class names from head to tail; empty: as the classes are numbered.
 
-    Raises UsageError for a gamma between -1 and 1, a head without its gamma, and a tail that ends without a label.
+    Raises UsageError for what is no number, a gamma between -1 and 1, a head without its gamma, and a tail that ends
+    without a label.
     """
 
     gamma_labeled: float | None = None
@@ -49,6 +51,8 @@ class LongTail:
     order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for key in ("gamma_labeled", "gamma_unlabeled", "head_labeled", "head_unlabeled"):
+            _check_number(key, getattr(self, key))
         if self.gamma_unlabeled == "reversed" and self.gamma_labeled is None:
             raise UsageError("gamma_unlabeled=reversed turns the labelled tail round: give gamma_labeled too.")
         _check("labeled", self.gamma_labeled, self.head_labeled)
@@ -81,7 +85,7 @@ class LongTail:
         wanted = _Tail("labeled", self.gamma_labeled, _ranks(table, self.order), available)
         head = self.head_labeled if self.head_labeled is not None else wanted.largest_head(total)
         if head < abs(self.gamma_labeled):
-            raise DataError(f"{table.source}: {_no_label_left(wanted, head, total)}")
+            raise DataError(f"{table.source}: {_no_label_left(wanted, total)}")
         return wanted.counts(head, table, aside)
 
     def keep_unlabeled(self, table: Table, rows: Rows, seed: int) -> Rows:
@@ -129,6 +133,11 @@ class _Tail:
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
 
+    def fits(self, gamma: int, total: int | None) -> bool:
+        """Whether a tail as steep as this, in place of its own, can end with one image."""
+        other = replace(self, gamma=math.copysign(gamma, self.gamma))
+        return other.largest_head(total) >= gamma
+
     def least(self) -> int:
         """Images of the whole tail whose last class has one."""
         return int(self._wanted(math.ceil(abs(self.gamma))).sum())
@@ -146,6 +155,13 @@ class _Tail:
             f"{self.gamma:g}) needs {wanted[label]}. Take {key}={self.largest_head(None)} or less, hold out fewer "
             "images (val=…, test=…), or give another class_order."
         )
+
+
+def _check_number(key: str, value: object) -> None:
+    if value is None or is_number(value) or (key == "gamma_unlabeled" and value == "reversed"):
+        return
+    word = ', or "reversed"' if key == "gamma_unlabeled" else ""
+    raise UsageError(f"LongTail({key}={value!r}): expected a number{word}, or None.")
 
 
 def _check(part: str, gamma: float | None, head: int | None) -> None:
@@ -186,8 +202,15 @@ def _ranks(table: Table, order: tuple[str, ...]) -> Counts:
     return np.array([place[name] for name in table.classes])
 
 
-def _no_label_left(tail: _Tail, head: int, total: int | None) -> str:
+def _no_label_left(tail: _Tail, total: int | None) -> str:
+    head = tail.largest_head(None)  # however many labels are asked for
     what = f"gamma_labeled={tail.gamma:g} leaves the last class without a label: "
-    if total is not None and total < tail.least():
+    if head >= abs(tail.gamma):
         return f"{what}labels={total} are too few. Ask for {tail.least()} or more, or a smaller gamma."
-    return f"{what}there are images for a head of {head} at most. Take gamma_labeled={max(1, head)} or less."
+    steepest = max(1, bisect_left(range(1, head + 1), True, key=lambda gamma: not tail.fits(gamma, total)))
+    also = f", and labels={total} for fewer" if total is not None and steepest < head else ""
+    less = "or less" if tail.gamma > 0 else "or nearer to -1"
+    return (
+        f"{what}there are images for a head of {head} at most{also}. "
+        f"Take gamma_labeled={math.copysign(steepest, tail.gamma):g} {less}."
+    )
