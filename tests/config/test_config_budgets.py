@@ -120,6 +120,7 @@ def test_recipes_name_methods_and_keys_that_are_there() -> None:
         ("protocol=voc gamma_labeled=10", "data.gamma_labeled=10: nothing would use it"),
         ("data=digits noise=1", "noise=1: expected a share of the labels, at least 0 and below 1"),
         ("data=digits noise=-0.1", "noise=-0.1: expected a share"),
+        ("data=digits gamma_labeled=reversed", "`reversed` is for gamma_unlabeled; here a negative number"),
         ("data=digits noise_kind=symetric", "expected 'symmetric' or 'asymmetric'. Did you mean 'symmetric'?"),
         ("data=digits gamma_labeled=0.2", "gamma_labeled=0.2: expected at least 1 (balanced)"),
         ("data=digits gamma_unlabeled=0", "gamma_unlabeled=0: expected at least 1 (balanced)"),

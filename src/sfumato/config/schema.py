@@ -35,6 +35,12 @@ def check_share(value: int | float) -> int | float:
 Share = Annotated[int | float, AfterValidator(check_share)]
 
 
+def no_word(value: Any) -> Any:
+    if value == "reversed":
+        raise ValueError("`reversed` is for gamma_unlabeled; here a negative number reverses the order of the classes")
+    return value
+
+
 Size = Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
@@ -78,7 +84,7 @@ class DataSection(Section):
     split_seed: int = 0
     include_labeled: bool = True
     skip_broken: bool = False
-    gamma_labeled: float | None = None
+    gamma_labeled: Annotated[float | None, BeforeValidator(no_word)] = None
     gamma_unlabeled: Gamma | None = None
     head_labeled: int | None = None
     head_unlabeled: int | None = None
