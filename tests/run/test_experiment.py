@@ -173,6 +173,9 @@ def test_only_settings_that_change_nothing_may_change_on_a_resume(finished: Summ
         f"{finished.folder} was started with other settings: method.threshold is 0.5 now and was 0.95; "
         "train.steps is 40 now and was 12. Resume without them, or start a new run in another folder."
     )
+    with pytest.raises(DataError) as caught:  # not the options that come with the name
+        reopened(finished.folder, ["addon=abc"])
+    assert "settings: addon.name is 'abc' now and was None. Resume" in str(caught.value)
     with pytest.raises(DataError, match="was started without --seeds and can only go on so"):
         reopened(finished.folder, ["seeds=0:2"])
     with pytest.raises(DataError, match=r"cannot be continued, since it holds no config\.yaml"):

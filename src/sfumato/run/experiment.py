@@ -119,8 +119,12 @@ def reopened(folder: Path, overrides: Sequence[str] = ()) -> Config:
         raise DataError(f"{folder}: cannot be continued, since it holds no {files.CONFIG}. Is it the folder of a run?")
     before, now = load(path), load(path, overrides)
     old, new = identity(before), identity(now)
+    changed = [key for key in old | new if old.get(key) != new.get(key)]
+    others = tuple(f"{key.removesuffix('.name')}." for key in changed if key in ("method.name", "addon.name"))
     differ = [
-        f"{key} is {new.get(key)!r} now and was {old.get(key)!r}" for key in old | new if old.get(key) != new.get(key)
+        f"{key} is {new.get(key)!r} now and was {old.get(key)!r}"
+        for key in changed
+        if key.endswith(".name") or not key.startswith(others)  # the options of another method say no more
     ]
     if differ:
         raise DataError(
