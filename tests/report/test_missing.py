@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,3 +238,12 @@ def test_folder_that_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(DataError, match=r"not a run folder: metrics\.json is missing, and so are seed-0/"):
         write_report(tmp_path)
+
+
+def test_a_folder_of_runs_further_down_is_for_a_table(run: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "bench" / "digits" / "labels-40" / "fixmatch" / "seed-0"
+    shutil.copytree(run, deep)
+    bench = tmp_path / "bench"
+    with pytest.raises(DataError) as caught:
+        write_report(bench)
+    assert f"`sfumato table {bench}` compares them; a report is of one, such as {deep}." in str(caught.value)

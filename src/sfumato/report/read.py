@@ -50,6 +50,13 @@ def read_account(folder: Path) -> Account:
     groups = _groups(folder)
     table = _table(folder / "table.json")
     if not groups and not table:
+        found = sorted(folder.rglob("metrics.json"), key=lambda path: (len(path.parts), path))
+        deeper = found[0].parent if found else None
+        if deeper is not None and not (folder / "config.yaml").exists():  # else a run that has not ended
+            raise DataError(
+                f"{folder}: not a run folder, but it holds runs further down. `sfumato table {folder}` compares them; "
+                f"a report is of one, such as {deeper}."
+            )
         raise DataError(
             f"{folder}: not a run folder: metrics.json is missing, and so are seed-0/ and a folder for each method. "
             f"`sfumato train ... -o {folder}` and `sfumato demo` make one."
