@@ -58,6 +58,12 @@ def test_a_bench_with_a_run_that_fails(file: Path, call: Call, refused: Refused)
     assert {"recall/left", "recall/middle", "recall/right"} <= set(row)
     assert call("table", "out", "-f", "latex", "-o", "t.tex").stdout == "t.tex\n"
     assert r"\toprule" in Path("t.tex").read_text()
+    again = "t.tex exists already, and nothing is overwritten. Give another file with -o, or --force"
+    refused(call("table", "out", "-o", "t.tex"), 3, again)
+    assert r"\toprule" in Path("t.tex").read_text()
+    assert call("table", "out", "-o", "t.tex", "--force").exit_code == 0
+    assert Path("t.tex").read_text().startswith("**bars")
+    refused(call("report", "out"), 3, "`sfumato table out` compares them")
 
 
 def test_what_is_wrong_is_told_before_anything_is_made(file: Path, call: Call, refused: Refused) -> None:

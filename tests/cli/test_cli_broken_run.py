@@ -121,6 +121,12 @@ def test_predict_with_broken_images_among_good_ones(run: Path, tmp_path: Path) -
         "left out: 'empty.png' (empty, 0 bytes)\nleft out: 'no.jpg' (not an image of a known format)\n"
     )
     assert [line.split(",")[0] for line in out.read_text().splitlines()] == ["file", "0.png", "1.png", "2.png"]
+    out.write_text("mine\n")
+    again = "exists already, and nothing is overwritten. Give another file with -o, or --force"
+    refused(call("predict", run, new, "-o", out, "--skip-broken"), 3, f"{out} {again}")
+    assert out.read_text() == "mine\n"
+    assert call("predict", run, new, "-o", out, "--skip-broken", "--force").exit_code == 0
+    assert out.read_text().startswith("file,label,")
     refused(call("predict", run, new / "no.jpg", "--skip-broken"), 3, "1 image cannot be read: 'no.jpg'")
 
 

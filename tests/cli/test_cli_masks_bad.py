@@ -271,6 +271,7 @@ def test_predict_refuses_what_it_cannot_write(
         2,
         "-o found.csv: the run gives each image a mask, so this",
     )
+    refused(call("predict", mask_run, images, "-o", out, "--force"), 2, "--force: the run gives each image a mask")
     refused(
         call("predict", mask_run, images, "-o", mask_source), 3, f"{mask_source} exists already, and nothing is over"
     )

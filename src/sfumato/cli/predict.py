@@ -33,17 +33,20 @@ def predict(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and name them.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write the CSV file anew where it is there.")] = False,
 ) -> None:
     """Label new images: a CSV of labels with calibrated probabilities, or a mask for each image."""
     from sfumato.run.trained import open_trained
 
     trained = open_trained(run, select.value)
     if trained.dense:
+        if force:
+            raise UsageError("--force: the run gives each image a mask, and masks go to a new folder. Leave it out.")
         _masks(trained, images, out, overlay=overlay, maps=maps, skip_broken=skip_broken)
     elif overlay or maps:
         raise UsageError(f"--{'overlay' if overlay else 'maps'}: the run {run} gives images one label each, no masks.")
     else:
-        _table(trained, images, out, skip_broken=skip_broken)
+        _table(trained, images, out, skip_broken=skip_broken, force=force)
 
 
 def _masks(trained: Trained, images: Path, out: Path | None, *, overlay: bool, maps: bool, skip_broken: bool) -> None:
@@ -55,10 +58,12 @@ def _masks(trained: Trained, images: Path, out: Path | None, *, overlay: bool, m
     _tell(found.left_out, found.count, out)
 
 
-def _table(trained: Trained, images: Path, out: Path | None, *, skip_broken: bool) -> None:
-    from sfumato.run.files import write_text
+def _table(trained: Trained, images: Path, out: Path | None, *, skip_broken: bool, force: bool) -> None:
+    from sfumato.run.files import refuse_written, write_text
     from sfumato.run.labeling import predict_folder
 
+    if out is not None and not force:
+        refuse_written(out)
     found = predict_folder(trained, images, skip_broken=skip_broken)
     if out is not None:
         write_text(out, found.text)

@@ -34,12 +34,15 @@ def table(
     split: Annotated[Split, typer.Option(help="Held-out images: for choosing settings take val.")] = Split.test,
     per_class: Annotated[bool, typer.Option("--per-class", help="Recall, or IoU, of each class too.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; printed by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write the file anew where it is there.")] = False,
 ) -> None:
     """Make seeds one figure: mean, deviation, 95 % interval, and the paired difference to a baseline with its test."""
     from sfumato.bench.formats import FORMATS
     from sfumato.bench.table import tables
-    from sfumato.run.files import write_text
+    from sfumato.run.files import refuse_written, write_text
 
+    if out is not None and not force:
+        refuse_written(out)
     found = tables(folder, metric=metric, against=against, split=split.value)
     text = FORMATS[format.value](found, per_class=per_class)
     if out is None:

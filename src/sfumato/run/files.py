@@ -102,6 +102,14 @@ def refuse_taken(out: Path) -> None:
         raise DataError(f"{out} exists already, and nothing is overwritten. {again} another folder with -o.")
 
 
+def refuse_written(out: Path) -> None:
+    """Raises DataError when the file `out` is there: nothing is overwritten unless asked for."""
+    if out.is_file():
+        raise DataError(
+            f"{out} exists already, and nothing is overwritten. Give another file with -o, or --force to write it anew."
+        )
+
+
 def is_run(folder: Path) -> bool:
     return (folder / CONFIG).exists()
 
