@@ -128,10 +128,10 @@ def join(
                 f"addon={name} does not fit method={owner} as it is set: it changes {what}. {method.closed}"
             )
         fitting = f" It fits {', '.join(methods_for(name, dense=facts.dense))}." if method_name else ""
-        raise UsageError(
-            f"addon={name} does not fit method={owner}: it changes {what}, and {owner} has none of its own to change."
-            f"{fitting}"
-        )
+        why = f"it changes {what}, and {owner} has none of its own to change"
+        if what == CHANGES["extras"]:  # which a method need not have: the add-on brings one
+            why = f"it adds a loss, and {owner} takes none"
+        raise UsageError(f"addon={name} does not fit method={owner}: {why}.{fitting}")
     line.build(method, **facts.named_by(line.build), **right)
 
 
