@@ -239,3 +239,24 @@ def test_latex_is_escaped(tmp_path: Path) -> None:
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.count(" & ") for line in body} == {14}
     assert text.count(r"\begin{tabular}{lrrrrrrrrrrrrrr}") == text.count(r"\end{tabular}") == 1
+
+
+def test_an_interval_of_shares_ends_at_0_and_100_percent(tmp_path: Path) -> None:
+    for seed, acc in enumerate((0.99, 0.9)):
+        fake_run(tmp_path / f"seed-{seed}", "method=fixmatch", seed=seed, acc=acc)
+    (block,) = tables(tmp_path).blocks
+    assert full(block).rows[0][3] == "37.3 to 100.0"
+    assert block.rows[0].means["acc"].high > 1  # in CSV and JSON as it is
+    (block,) = tables(tmp_path, metric="ece").blocks
+    assert full(block).rows[0][3] == "0.0 to 62.7"
+    (block,) = tables(tmp_path, metric="nll").blocks
+    assert full(block).rows[0][3].startswith("−")  # no share
+
+
+def test_without_a_temperature_there_is_no_scaled_error(tmp_path: Path) -> None:
+    images = {"labeled": 40, "unlabeled": 100, "val": 0, "test": 10}
+    fake_run(tmp_path / "a", "method=fixmatch", acc=0.9, images=images)
+    fake_run(tmp_path / "b", "method=supervised", acc=0.9)
+    (block,) = tables(tmp_path).blocks
+    place = full(block).columns.index("ECE scaled %")
+    assert {row[0]: row[place] for row in full(block).rows} == {"fixmatch": "–", "supervised": "1.0"}

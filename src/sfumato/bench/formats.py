@@ -82,7 +82,10 @@ def spread(found: Mean | None, metric: str) -> str:
 def interval(found: Mean | None, metric: str) -> str:
     if found is None or found.n < 2:
         return NONE
-    return f"{_number(found.low, metric)} to {_number(found.high, metric)}"
+    low, high = found.low, found.high
+    if metric not in NO_SHARE and 0 <= found.mean <= 1:  # t knows no bounds, a share does
+        low, high = max(0.0, low), min(1.0, high)
+    return f"{_number(low, metric)} to {_number(high, metric)}"
 
 
 def _method(row: Row) -> str:

@@ -219,7 +219,8 @@ def _values(seeds: Mapping[int, Run], part: Part) -> dict[str, dict[int, float]]
         if run.metrics is None:
             continue
         costs = {key: run.metrics.get(key) for key in ("seconds", "cpu_seconds")} | {"images": run.images}
-        scaled = {SCALED: run.metrics.get("test_calibrated", {}).get("ece")} if part == "test" else {}
+        fitted = run.metrics.get("images", {}).get("val")  # the temperature is 1 where there is nothing to fit it on
+        scaled = {SCALED: run.metrics.get("test_calibrated", {}).get("ece")} if part == "test" and fitted else {}
         for key, value in (run.metrics.get(part, {}) | scaled | costs).items():
             if value is not None and math.isfinite(value):
                 found.setdefault(key, {})[seed] = float(value)
