@@ -16,7 +16,7 @@ from sfumato.bench.file import read_bench
 from sfumato.bench.run import Outcome, Plan, bench, plan
 from sfumato.config import load
 from sfumato.errors import CollapseError, DataError, UsageError
-from sfumato.run import files
+from sfumato.run import files, pool
 from sfumato.run.experiment import experiment, reopened
 from sfumato.run.pool import Failure, Job
 from tests.run.pictures_on_disk import class_folders, save
@@ -174,7 +174,8 @@ def test_everything_wrong_with_the_data_at_once_and_no_folder(write: Write) -> N
 
 
 def test_threads_stay_with_a_bench(write: Write, started: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "all_cores", lambda: 8)
+    monkeypatch.setattr(pool, "all_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(run_module, "cores", lambda: 8)
     path = write(methods=["supervised"], baseline=None)
     file = read_bench(path)
@@ -185,6 +186,11 @@ def test_threads_stay_with_a_bench(write: Write, started: list[Job], monkeypatch
 
     assert (threads(), threads(jobs=2), threads(jobs=3)) == ((8, 1), (2, 4), (3, 2))
     assert threads(jobs=2, threads=3) == (2, 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (threads(jobs=2), threads(jobs=4), threads(jobs=2, threads=5)) == ((2, 3), (4, 2), (2, 5))
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # one number a level of nesting: not for this
+    assert threads(jobs=1) == (1, 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     go(path, jobs=2)
     assert json.loads(Path("out/bench.json").read_text())["threads"] == 4
     assert threads(jobs=8) == (8, 4)

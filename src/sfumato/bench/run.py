@@ -27,7 +27,7 @@ from sfumato.data.listing import examples, plural
 from sfumato.errors import DataError, UsageError
 from sfumato.run import files
 from sfumato.run.part import Say
-from sfumato.run.pool import Failure, Job, all_cores, cores, run_all
+from sfumato.run.pool import Failure, Job, cores, run_all, threads_of_each
 
 LOG = "log.txt"
 PATIENCE = 60.0  # seconds for the processes of a bench that was killed to save and end
@@ -74,7 +74,7 @@ def plan(bench: BenchFile, folder: Path, jobs: int | None = None, threads: int |
     """Everything checked, the data read; nothing is written.
 
     jobs: runs at a time; by default one a core, or one an accelerator. threads: of each; by default the cores divided
-    by the runs at a time, or what the bench in `folder` began with.
+    by the runs at a time, at most OMP_NUM_THREADS, or what the bench in `folder` began with.
 
     Raises the SfumatoError of what is wrong with any run.
     """
@@ -90,7 +90,7 @@ def plan(bench: BenchFile, folder: Path, jobs: int | None = None, threads: int |
             f"--threads {threads}: the runs in {folder} began with {before}, and another number may change the last "
             "digits of their results. Leave it out, or take another folder with --out."
         )
-    return Plan(bench, found, folder, jobs, threads or before or max(1, all_cores() // jobs))
+    return Plan(bench, found, folder, jobs, threads or before or threads_of_each(jobs))
 
 
 def _kept(folder: Path) -> dict[str, Any] | None:

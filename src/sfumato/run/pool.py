@@ -144,6 +144,13 @@ def all_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of_each(processes: int) -> int:
+    """The cores divided by the processes, at most as many as OMP_NUM_THREADS asks for, at least one."""
+    share = all_cores() // processes
+    asked = os.environ.get(THREADS[0], "")
+    return max(1, min(share, int(asked)) if asked.isdecimal() else share)
+
+
 def cores() -> int:
     """How many processes at a time, unless told."""
     return min(all_cores(), MOST)
