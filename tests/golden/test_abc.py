@@ -37,8 +37,10 @@ def recorded(kept: torch.Tensor):
 def test_loss(case):
     classes = len(case["class_counts"])
     rule = BalancedHead(classes, tuple(int(n) for n in case["class_counts"]), target="hard")
-    rule.second = SecondHead(Echo(classes=classes), classes, dense=False)
-    with torch.no_grad():  # its logits are the features
+    net = Echo(classes=classes)
+    net.num_features = classes  # its logits are the features
+    rule.second = SecondHead(net, classes, dense=False)
+    with torch.no_grad():
         rule.second.head.weight.copy_(torch.eye(classes))
         rule.second.head.bias.zero_()
     labeled, weak, strong = (case[key] for key in ("logits_lb", "logits_w", "logits_s"))
