@@ -103,7 +103,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 @pytest.mark.slow
 def test_killed_or_interrupted_it_ends_as_if_it_had_not_been(file: Path, call: Call, refused: Refused) -> None:
-    write(settings=SETTINGS | {"steps": 200, "eval_every": 100})
+    write(settings=SETTINGS | {"steps": 1000, "eval_every": 500})  # too many to be done before the stop arrives
     options = (file, "-o", "out", "-j", 1, "--threads", 1)
     with start(*options) as process:
         wait_for_step(Path("out") / FIXMATCH, 12)
