@@ -110,6 +110,8 @@ def test_killed_or_interrupted_it_ends_as_if_it_had_not_been(file: Path, call: C
         refused(call("bench", *options), 3, "out is in use by another process.")  # two benches, one folder
         process.kill()
     with start(*options) as process:  # at once, while the run that was left alone still saves
+        assert process.stdout is not None
+        assert "1 run in out, 0 finished" in process.stdout.readline()  # it listens to signals by now
         wait_for_step(Path("out") / FIXMATCH, 60)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate()

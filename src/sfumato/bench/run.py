@@ -25,6 +25,7 @@ from sfumato.bench.ready import begun, ready
 from sfumato.config import dump
 from sfumato.data.listing import examples, plural
 from sfumato.errors import DataError, UsageError
+from sfumato.interrupt import Interrupted
 from sfumato.run import files
 from sfumato.run.part import Say
 from sfumato.run.pool import Failure, Job, cores, run_all, threads_of_each
@@ -129,17 +130,20 @@ def bench(planned: Plan, *, say: Say = print, progress: bool = True, again: str 
             outcome.failures.append(failure)
             say(f"{failure.job.name}: FAILED: {_last_line(failure)}")
 
-        run_all(
-            [_job(cell, folder) for cell in left],
-            folder,
-            say=say,
-            progress=progress,
-            again=again,
-            at_once=planned.jobs,
-            threads=planned.threads,
-            devices=_devices(),
-            failed=failed,
-        )
+        try:
+            run_all(
+                [_job(cell, folder) for cell in left],
+                folder,
+                say=say,
+                progress=progress,
+                again=again,
+                at_once=planned.jobs,
+                threads=planned.threads,
+                devices=_devices(),
+                failed=failed,
+            )
+        except KeyboardInterrupt:  # before the first of them runs; from then on they are waited for
+            raise Interrupted(f"Interrupted; every run is saved. Continue with: {again}") from None
     return outcome
 
 
