@@ -9,7 +9,8 @@ from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.methods import Consistency
-from sfumato.rules import All, Extra, FixedThreshold, Hard, Ramp, Refiner, Targeter, Weigher
+from sfumato.rules import Adjusted, All, Extra, FixedThreshold, Hard, Ramp, Refiner, Targeter, Weigher
+from sfumato.rules.prior import Prior
 from sfumato.types import Batch, Labeled, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec, unwarped
 from tests.given import step
 
@@ -129,3 +130,13 @@ def test_lambda_may_be_a_schedule():
         for lam in (1.0, 3.0, Ramp(0.0, 2.0))
     ]
     assert sizes == pytest.approx([sizes[0], 3 * sizes[0], sizes[0]])
+
+
+@pytest.mark.parametrize("slot", ("charge", "divergence"))
+def test_charges_observe_the_refined_prediction(slot):
+    """One with a prior of its own learns from the step, in either place."""
+    refined = torch.tensor([[0.7, 0.3]])
+    method = Consistency(refine=recorder(Refiner, "refine", [], lambda p: refined), weigh=All())
+    setattr(method, slot, Adjusted(cross_entropy, Prior(2, (), "predicted", momentum=0.0)))
+    step(method, torch.tensor([[0.9, 0.1]]).log(), torch.zeros(1, 2))
+    torch.testing.assert_close(getattr(method, slot).prior.value, refined[0])

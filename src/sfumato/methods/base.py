@@ -110,6 +110,16 @@ class Method(nn.Module, ABC):
                 losses[extra.name] = extra(out, batch, None, nets)
         return losses
 
+    def further_losses(
+        self, p: Tensor, seen: Context, out: Views, batch: Batch, pseudo: Pseudo, nets: Networks
+    ) -> dict[str, Tensor]:
+        """Those of all extras, which observe the predictions p (N, C, *S) that the pseudo-labels are made of first."""
+        losses = {}
+        for extra in self.extras:
+            extra.observe(p, pseudo.valid, seen)
+            losses[extra.name] = extra(out, batch, pseudo, nets)
+        return losses
+
     def calibrate(self, held_out: HeldOut) -> None:
         """Called after each evaluation with validation predictions of the network that `deployed` gives.
 

@@ -34,12 +34,12 @@ from sfumato.functional.probability import one_hot, probability
 from sfumato.functional.prototypes import unit
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks, Slot, context
-from sfumato.methods.consistency import Consistency
-from sfumato.rules import Charge, DistributionAlignment, FixedThreshold, Refiner, Soft, Targeter, Weigher
+from sfumato.methods.consistency import Consistency, pseudo_label
+from sfumato.rules import DistributionAlignment, FixedThreshold, Refiner, Soft, Targeter, Weigher
 from sfumato.rules.base import attached, features_of
 from sfumato.running.queue import SampleQueue
 from sfumato.running.representation import Projection
-from sfumato.types import Batch, Labeled, Losses, Output, Progress, Pseudo, Unlabeled, ViewSpec
+from sfumato.types import Batch, Labeled, Losses, Output, Progress, Unlabeled, ViewSpec
 
 
 class CoMatch(Method):
@@ -100,12 +100,7 @@ class CoMatch(Method):
             p = self.refine(p)
             h = self._embedded(out.weak, u.valid)
             q = self._smoothed(p, h)
-            self.weigh.observe(q, u.valid, seen)
-            self.target.observe(q, u.valid, seen)
-            pseudo = Pseudo(self.target(q), self.weigh(q), u.valid)
-            for charge in (self.charge, self.divergence):
-                if isinstance(charge, Charge):
-                    charge.observe(q, u.valid, seen)
+            pseudo = pseudo_label(q, u.valid, seen, self.weigh, self.target, (self.charge, self.divergence))
             self._remember(batch.labeled, u, self._embedded(out.labeled, batch.labeled.valid), h, p)
 
         warped = u.warps[0](pseudo)
@@ -113,9 +108,7 @@ class CoMatch(Method):
         unsupervised = weighted_mean(charged, warped.weight, over=warped.valid)
         first, second = (self._embedded(view, u.valid) for view in out.strong)
         extras = {"contrast": self.lambda_contrast * self._contrasted(first, second, q, u.valid)}
-        for extra in self.extras:
-            extra.observe(q, u.valid, seen)
-            extras[extra.name] = extra(out, batch, pseudo, nets)
+        extras |= self.further_losses(q, seen, out, batch, pseudo, nets)
         return Losses(supervised, self.lambda_u * unsupervised, extras, pseudo)
 
     def _embedded(self, view: Output, valid: Tensor) -> Tensor:

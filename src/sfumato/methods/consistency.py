@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from sfumato.errors import check_choice
 from sfumato.functional.divergence import Divergence, cross_entropy
@@ -12,7 +13,20 @@ from sfumato.functional.probability import probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.methods.base import Method, Networks, Slot, context
 from sfumato.rules import Charge, Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
-from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
+from sfumato.types import Batch, Context, Losses, Progress, Pseudo, ViewSpec
+
+
+def pseudo_label(
+    p: Tensor, valid: Tensor, seen: Context, weigh: Weigher, target: Targeter, charges: tuple[Divergence, ...]
+) -> Pseudo:
+    """The target and weight of refined predictions p (N, C, *S) where valid (N, *S), which all of these observe."""
+    weigh.observe(p, valid, seen)
+    target.observe(p, valid, seen)
+    pseudo = Pseudo(target(p), weigh(p), valid)
+    for charge in charges:
+        if isinstance(charge, Charge):
+            charge.observe(p, valid, seen)
+    return pseudo
 
 
 class Consistency(Method):
@@ -71,12 +85,7 @@ class Consistency(Method):
             p, seen = probability(out.weak.logits), context(batch, out, progress)
             self.refine.observe(p, u.valid, seen)
             p = self.refine(p)
-            self.weigh.observe(p, u.valid, seen)
-            self.target.observe(p, u.valid, seen)
-            pseudo = Pseudo(self.target(p), self.weigh(p), u.valid)
-            for charge in (self.charge, self.divergence):
-                if isinstance(charge, Charge):
-                    charge.observe(p, u.valid, seen)
+            pseudo = pseudo_label(p, u.valid, seen, self.weigh, self.target, (self.charge, self.divergence))
 
         charges = []
         for strong, warp in zip(out.strong, u.warps, strict=True):
@@ -85,8 +94,6 @@ class Consistency(Method):
             charges.append(weighted_mean(charged, warped.weight, over=warped.valid, normalize=self.normalize))
         unsupervised = torch.stack(charges).mean()
 
-        extras = {}
-        for extra in self.extras:
-            extra.observe(p, u.valid, seen)
-            extras[extra.name] = scale * extra(out, batch, pseudo, nets)
+        further = self.further_losses(p, seen, out, batch, pseudo, nets)
+        extras = {name: scale * one for name, one in further.items()}
         return Losses(supervised, scale * self.lambda_u(progress) * unsupervised, extras, pseudo)

@@ -171,10 +171,7 @@ class MarginMatch(Method):
             warped = warp(taught)
             charge = cross_entropy(self._with_virtual(view).logits, warped.target)
             charges.append(weighted_mean(charge, warped.weight, over=warped.valid))
-        extras = {}
-        for extra in self.extras:
-            extra.observe(p, u.valid, seen)
-            extras[extra.name] = extra(out, batch, pseudo, nets)
+        extras = self.further_losses(p, seen, out, batch, pseudo, nets)
         return Losses(supervised, self.lambda_u * torch.stack(charges).mean(), extras, pseudo)
 
     def _turn(self, progress: Progress) -> tuple[int, float]:

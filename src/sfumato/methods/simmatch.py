@@ -35,12 +35,12 @@ from sfumato.functional.prototypes import unit
 from sfumato.functional.reduce import mean, weighted_mean
 from sfumato.methods.base import Method, Networks, Slot, context
 from sfumato.methods.comatch import check_neighbors
-from sfumato.methods.consistency import Consistency
-from sfumato.rules import Charge, DistributionAlignment, FixedThreshold, Refiner, Soft, Targeter, Weigher
+from sfumato.methods.consistency import Consistency, pseudo_label
+from sfumato.rules import DistributionAlignment, FixedThreshold, Refiner, Soft, Targeter, Weigher
 from sfumato.rules.base import attached, features_of
 from sfumato.running.bank import LabeledBank
 from sfumato.running.representation import Projection, Representation
-from sfumato.types import Batch, Losses, Output, Progress, Pseudo, ViewSpec
+from sfumato.types import Batch, Losses, Output, Progress, ViewSpec
 
 
 class SimMatch(Method):
@@ -103,12 +103,7 @@ class SimMatch(Method):
             self._follow(nets, progress)
             near = self._near(self._taught(out.weak, u.valid))
             alike, q = self._said(p, near)
-            self.weigh.observe(q, u.valid, seen)
-            self.target.observe(q, u.valid, seen)
-            pseudo = Pseudo(self.target(q), self.weigh(q), u.valid)
-            for charge in (self.charge, self.divergence):
-                if isinstance(charge, Charge):
-                    charge.observe(q, u.valid, seen)
+            pseudo = pseudo_label(q, u.valid, seen, self.weigh, self.target, (self.charge, self.divergence))
 
         (strong,), (warp,) = out.strong, u.warps
         warped = warp(pseudo)
@@ -116,9 +111,7 @@ class SimMatch(Method):
         unsupervised = weighted_mean(charged, warped.weight, over=warped.valid)
         missed = similarity_cross_entropy(self._near(self._embedded(strong, u.valid)), alike)
         extras = {"instances": self.lambda_in * mean(missed, over=u.valid * self._filled.any())}
-        for extra in self.extras:
-            extra.observe(q, u.valid, seen)
-            extras[extra.name] = extra(out, batch, pseudo, nets)
+        extras |= self.further_losses(q, seen, out, batch, pseudo, nets)
         self._visit(nets, batch, out.labeled)
         return Losses(supervised, self.lambda_u * unsupervised, extras, pseudo)
 
