@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TypeVar
 
 import torch
@@ -21,6 +22,21 @@ def rank() -> int:
 
 def world_size() -> int:
     return dist.get_world_size() if active() else 1
+
+
+def leave_at_exit() -> None:
+    """Let this process leave the other ranks before the interpreter ends, unless it has by then.
+
+    A process group that lives on has threads that the end of the interpreter now and then meets at work, and aborts:
+    a training that has ended well would then be reported as failed.
+    """
+    atexit.unregister(_leave)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:

@@ -188,7 +188,9 @@ def _accelerator(precision: str) -> Accelerator:
     # The state of the last accelerator outlives it and would refuse another precision in the same process.
     AcceleratorState._reset_state()
     mixed = "no" if precision == "fp32" else precision
-    return Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
+    distributed.leave_at_exit()
+    return accelerator
 
 
 def _prepare(

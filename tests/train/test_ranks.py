@@ -24,6 +24,7 @@ def launch(folder: Path, *words: str, ranks: int = 1, module: str = "tests.train
     command = [sys.executable, *launcher, "-m", module, str(folder), *words]
     done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-8000:]
+    assert "not left" not in done.stdout
 
 
 @pytest.mark.slow

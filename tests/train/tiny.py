@@ -6,6 +6,7 @@ line when each step is done: the tests kill it by those lines. Under torchrun it
 
 from __future__ import annotations
 
+import atexit
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -74,9 +75,15 @@ class Announced(Reporter):
         print(f"step {step}", flush=True)
 
 
+def say_what_is_open() -> None:
+    if torch.distributed.is_initialized():
+        print("the ranks have not left each other", flush=True)
+
+
 if __name__ == "__main__":
     import sfumato.train
 
+    atexit.register(say_what_is_open)  # what is registered first is called last
     torch.set_num_threads(1)
     sfumato.train.Reporter = Announced  # type: ignore[misc]
     where, which, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
