@@ -28,6 +28,18 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_of_cifar10(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of CIFAR-10 with the first 3,000 of its training and 200 of its test images."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
+    folder = tmp_path_factory.mktemp("few") / "cifar10"
+    folder.mkdir()
+    for name, count in (("train.parquet", 3000), ("test.parquet", 200)):
+        whole = parquet.read_table(shared / "data" / "cifar10" / name)
+        parquet.write_table(whole.slice(0, count), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def golden(shared: Path) -> Callable[[str], Arrays]:
     """`golden("metrics_00")` gives the arrays of one golden file by name."""
 

@@ -390,7 +390,7 @@ def test_folders_that_are_no_runs(tmp_path: Path, run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cifar_parquet_with_a_wide_resnet(shared: Path, tmp_path: Path) -> None:
+def test_cifar_parquet_with_a_wide_resnet(few_of_cifar10: Path, tmp_path: Path) -> None:
     given = (
         "labels=250",
         "model=wrn_28_2",
@@ -400,7 +400,7 @@ def test_cifar_parquet_with_a_wide_resnet(shared: Path, tmp_path: Path) -> None:
         "val=500",
         "method=fixmatch",
     )
-    done = call("train", shared / "data" / "cifar10", *given, "-q", "-o", tmp_path / "run")
+    done = call("train", few_of_cifar10, *given, "-q", "-o", tmp_path / "run")
     assert done.exit_code in (0, 4), done.stderr  # after 20 steps pseudo-labels may crowd
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["images"]["labeled"] == 250
