@@ -169,6 +169,12 @@ def test_report_is_written_anew(run: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(tmp_path / "r.html")
     assert (tmp_path / "r.html").read_bytes() == (run / "report.html").read_bytes()
 
+    (tmp_path / "r.html").write_text("my notes")
+    refused(call("report", run, "-o", tmp_path / "r.html"), 3, "r.html exists already", "or --force to write it anew")
+    assert (tmp_path / "r.html").read_text() == "my notes"
+    assert call("report", run, "-o", tmp_path / "r.html", "--force").exit_code == 0
+    assert (tmp_path / "r.html").read_bytes() == (run / "report.html").read_bytes()
+
 
 def test_sigterm_saves_and_says_how_to_go_on(run: Path, source: Path, tmp_path: Path) -> None:
     """Stopped in the middle and continued: the weights are those of the run that was not."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.config import Config, dump, flat, load, recipe_text
+from sfumato.config import Config, dump, flat, load, recipe_names, recipe_text
 from sfumato.config.keys import Keys
 from sfumato.config.text import parse
 from sfumato.data.protocols import CLASS_PROTOCOLS
@@ -102,12 +102,24 @@ def test_every_method_for_whole_images_resolves_with_every_budget() -> None:
 
 
 def test_recipes_name_methods_and_keys_that_are_there() -> None:
-    for name in (*CLASS_PROTOCOLS, "classic", "usb", "long_tail"):
+    for name in recipe_names():
         recipe = parse(recipe_text(name))
         for section in (recipe, *recipe.get("budgets", {}).values()):
             for method, options in section.get("methods", {}).items():
                 types = Keys.of(method).types
                 assert all((key if "." in key else f"method.{key}") in types for key in options), (name, method)
+            for addon, options in section.get("addons", {}).items():
+                types = Keys.of("fixmatch", addon).types
+                assert all((key if "." in key else f"addon.{key}") in types for key in options), (name, addon)
+
+
+def test_options_of_a_recipe_for_an_add_on_go_with_it_and_yield_to_ones_that_are_given() -> None:
+    words = ("data=digits", "method=fixmatch")
+    assert of(*words, "addon=saw").addon.options["momentum"] == 0.99
+    assert of(*words, "addon=saw", "addon.momentum=0.5").addon.options["momentum"] == 0.5
+    assert of(*words, "addon=saw", "recipe=none").addon.options == {}
+    assert of("protocol=cifar10", "budget=quick", "addon=saw", "method=fixmatch").addon.options["momentum"] == 0.99
+    assert "momentum" not in of(*words, "addon=label_smoothing").addon.options
 
 
 @pytest.mark.parametrize(

@@ -269,5 +269,5 @@ def test_options_go_with_the_add_on_that_their_layer_names(tmp_path: Path) -> No
     path = settings(tmp_path, "method: {name: fixmatch}\naddon: {name: seval, target_precision: 0.8}\n")
     assert load(path).addon.options == {"target_precision": 0.8}
     other = load(path, ["addon=adsh"]).addon
-    assert (other.name, other.options) == ("adsh", {})
+    assert (other.name, other.options) == ("adsh", {"momentum": 0.99})  # of the recipe
     assert load(path, ["addon=none"]).addon.name is None

@@ -36,7 +36,9 @@ class Layer:
 
     origin: str
     values: dict[str, Any]
-    for_methods: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a recipe
+    # of a recipe: options for when the method, or the add-on, is this one
+    for_methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    for_addons: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def get(self, *keys: str) -> Any:
         return next((self.values[key] for key in keys if key in self.values), None)
@@ -173,8 +175,8 @@ def _from_recipe(name: str, budget: str | None, origin: str, problems: list[str]
     if name == "none":
         return [], None
     content = _parsed(recipe_text(name), f"recipe {name}")
-    for_methods, budgets = content.pop("methods", {}), content.pop("budgets", {})
-    own = Layer(f"recipe {name}", dict(_flattened(content)), for_methods)
+    chosen, budgets = _taken(content), content.pop("budgets", {})
+    own = Layer(f"recipe {name}", dict(_flattened(content)), *chosen)
     if budget is not None and budget not in budgets:
         has = f"the budgets {', '.join(budgets)}" if budgets else f"no budgets; {', '.join(CLASS_PROTOCOLS)} have some"
         problems.append(f"{origin}: budget={budget}: recipe {name} has {has}.")
@@ -183,8 +185,13 @@ def _from_recipe(name: str, budget: str | None, origin: str, problems: list[str]
     budget = budget if budget in budgets else next(iter(budgets))
     different = dict(budgets[budget])
     below, _ = _from_recipe(different.pop("recipe"), None, "", problems)
-    of_methods = different.pop("methods", {})
-    return [*below, own, Layer(f"recipe {name}, budget {budget}", dict(_flattened(different)), of_methods)], budget
+    chosen = _taken(different)
+    return [*below, own, Layer(f"recipe {name}, budget {budget}", dict(_flattened(different)), *chosen)], budget
+
+
+def _taken(content: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Takes what is for single methods and add-ons out of a recipe."""
+    return content.pop("methods", {}), content.pop("addons", {})
 
 
 def layer(content: Mapping[Any, Any], origin: str) -> Layer:
@@ -248,8 +255,10 @@ def _merge(layers: Sequence[Layer], method: str, addon: str | None, problems: li
                 continue
             none = isinstance(value, str) and value.lower() == "none" and keys.allows_none(key)
             settings[key] = (None if none else value, layer.origin)
-        for option, value in layer.for_methods.get(method, {}).items():
-            settings[option if "." in option else f"method.{option}"] = (value, layer.origin)
+        chosen = {"method": layer.for_methods.get(method, {}), "addon": layer.for_addons.get(addon or "", {})}
+        for section, options in chosen.items():
+            for option, value in options.items():
+                settings[option if "." in option else f"{section}.{option}"] = (value, layer.origin)
     settings["method.name"] = (method, settings.get("method.name", (method, "default"))[1])
     if addon is not None:
         settings["addon.name"] = (addon, settings["addon.name"][1])
