@@ -167,6 +167,15 @@ def test_other_images_are_not_compared(tmp_path: Path) -> None:
     assert f"Note: {found.notes[0]}" in markdown(found)
 
 
+def test_trainings_of_different_lengths_are_told(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", "method=supervised_strong", acc=0.8)
+    fake_run(tmp_path / "b", "method=fixmatch", acc=0.9)
+    assert tables(tmp_path).notes == []
+    fake_run(tmp_path / "c", "method=freematch", acc=0.9, steps=2000)
+    (note,) = tables(tmp_path).notes
+    assert note.endswith("test images: trainings of 10 and 2,000 steps stand side by side.")
+
+
 def test_a_run_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", "method=fixmatch")
     fake_run(tmp_path / "b", "method=fixmatch", acc=0.9)

@@ -209,7 +209,12 @@ def _block(
             )
         )
     beside = tuple(key for key in (criterion, *BESIDE[criterion]) if key in known and key != wanted)
-    return Block(data, labels, part, wanted, against, made, classes, beside)
+    block = Block(data, labels, part, wanted, against, made, classes, beside)
+    lengths = sorted({one["steps"] for one in ended if "steps" in one})
+    if len(lengths) > 1:
+        several = " and ".join(f"{steps:,}" for steps in lengths)
+        notes.append(f"{block.title}: trainings of {several} steps stand side by side.")
+    return block
 
 
 def _values(seeds: Mapping[int, Run], part: Part) -> dict[str, dict[int, float]]:
