@@ -240,7 +240,7 @@ def test_what_data_to_train_on_means_the_same_with_any_add_on():
 def test_an_add_on_brings_its_options_and_takes_no_word_of_the_run() -> None:
     config = load(overrides=["method=softmatch", "addon=seval", "target_precision=0.8", "val=100"])
     assert (config.label, config.data.val) == ("softmatch+seval", 100)
-    assert (config.addon.name, config.addon.options) == ("seval", {"target_precision": 0.8})
+    assert (config.addon.name, config.addon.options) == ("seval", {"target_precision": 0.8, "decay": 0.5})  # of the recipe
     assert flat(config)["addon.val"] == "extra"
     assert config.with_method("supervised").label == "supervised"
 
@@ -267,7 +267,7 @@ def test_what_is_wrong_with_an_add_on_is_told(overrides: list[str], message: str
 
 def test_options_go_with_the_add_on_that_their_layer_names(tmp_path: Path) -> None:
     path = settings(tmp_path, "method: {name: fixmatch}\naddon: {name: seval, target_precision: 0.8}\n")
-    assert load(path).addon.options == {"target_precision": 0.8}
+    assert load(path).addon.options == {"target_precision": 0.8, "decay": 0.5}
     other = load(path, ["addon=adsh"]).addon
     assert (other.name, other.options) == ("adsh", {"momentum": 0.99})  # of the recipe
     assert load(path, ["addon=none"]).addon.name is None
