@@ -240,7 +240,10 @@ def test_what_data_to_train_on_means_the_same_with_any_add_on():
 def test_an_add_on_brings_its_options_and_takes_no_word_of_the_run() -> None:
     config = load(overrides=["method=softmatch", "addon=seval", "target_precision=0.8", "val=100"])
     assert (config.label, config.data.val) == ("softmatch+seval", 100)
-    assert (config.addon.name, config.addon.options) == ("seval", {"target_precision": 0.8, "decay": 0.5})  # of the recipe
+    assert (config.addon.name, config.addon.options) == (
+        "seval",
+        {"target_precision": 0.8, "decay": 0.5},
+    )  # of the recipe
     assert flat(config)["addon.val"] == "extra"
     assert config.with_method("supervised").label == "supervised"
 

@@ -34,14 +34,16 @@ def guess_by_hand(p, labeled):
     return aligned**2 / (aligned**2).sum(1, keepdim=True)
 
 
-def test_against_a_loop():
-    method = attached(Echo(), C, lambda_rotation=0.0)
+@pytest.mark.parametrize("view", ["strong", "weak"])
+def test_against_a_loop(view):
+    method = attached(Echo(), C, lambda_rotation=0.0, **({} if view == "strong" else {"labeled_view": view}))
     batch = logits_batch(CLASSIFICATION, method.views, void=0.0)
     losses = method.loss(Nets(Echo()), batch, END)
     labeled, u = batch.labeled, batch.unlabeled
     q = guess_by_hand(u.weak.softmax(1).double(), labeled).float()
     torch.testing.assert_close(losses.pseudo.target, q, rtol=1e-4, atol=1e-5)
-    rows = list(zip(labeled.x, F.one_hot(labeled.y, C).float(), strict=True))
+    assert (labeled.strong is None) == (view == "weak")
+    rows = list(zip(labeled.x if view == "weak" else labeled.strong, F.one_hot(labeled.y, C).float(), strict=True))
     for view in (*u.strong, u.weak):
         rows += list(zip(view, q, strict=True))
     shares, partners = shares_and_partners(batch, views=3)
@@ -136,5 +138,7 @@ def test_wrong_options_say_what_is_expected():
         build("remixmatch", Facts(C, dense=True))
     with pytest.raises(UsageError, match=r"strong_views=0\): expected at least 1 view"):
         build("remixmatch", Facts(C), {"strong_views": 0})
+    with pytest.raises(UsageError, match=r"labeled_view='weka'.*Did you mean 'weak'"):
+        build("remixmatch", Facts(C), {"labeled_view": "weka"})
     with pytest.raises(UsageError, match=r"remixmatch\(alpha=-0.5\): expected a number above 0"):
         build("remixmatch", Facts(C), {"alpha": -0.5})

@@ -2,8 +2,8 @@
 views are to predict, and two further losses.
 
     q    = sharpen(align(p(u weak)), T)           one guess for all views of an image
-    L_x  = mean CE(p(x'), y')                     x', u': rows (x, s_0, ..., s_K-1, u weak) mixed with all shuffled,
-    L_u  = mean CE(p(u'), q')                     as in MixMatch, but charged by the cross-entropy
+    L_x  = mean CE(p(x'), y')                     x', u': rows (x strong, s_0, ..., s_K-1, u weak), mixed with all
+    L_u  = mean CE(p(u'), q')                     shuffled as in MixMatch, but charged by the cross-entropy
     L_0  = mean CE(p(s_0), q)                     the first strong view before it is mixed
     L_r  = mean CE(rotation head(s_0 turned by v), v)     v: 0, 1, 2 or 3 quarters
     L    = L_x + r(k) (lambda_u L_u + lambda_premix L_0) + lambda_rotation L_r
@@ -19,12 +19,12 @@ running statistics of batch norm: see `mixmatch`, of which the mixing is.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from sfumato.errors import UsageError
+from sfumato.errors import UsageError, check_choice
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
 from sfumato.functional.reduce import weighted_mean
@@ -34,6 +34,8 @@ from sfumato.rules import DistributionAlignment, Ramp, Rotation
 from sfumato.rules.mixup import checked_alpha, mixture
 from sfumato.rules.refine import checked_temperature
 from sfumato.types import Batch, Context, Losses, Networks, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec
+
+LabeledView = Literal["strong", "weak"]
 
 
 class ReMixMatch(Method):
@@ -48,8 +50,10 @@ class ReMixMatch(Method):
         weights: tuple[float, float, float],
         ramp: float,
         strong_views: int,
+        labeled_view: LabeledView,
     ) -> None:
         super().__init__()
+        check_choice("remixmatch", "labeled_view", labeled_view, get_args(LabeledView))
         if strong_views < 1:
             raise UsageError(f"remixmatch(strong_views={strong_views}): expected at least 1 view.")
         self.align = align
@@ -58,10 +62,12 @@ class ReMixMatch(Method):
         self.lambda_u, self.lambda_premix, rotation = weights
         self.rotation = Rotation(weight=rotation, view="strong") if rotation else None
         self.ramp = Ramp(0.0, 1.0, over=ramp)
-        self.views = ViewSpec(strong=strong_views, weak_gradient=True)
+        self.views = ViewSpec(strong=strong_views, weak_gradient=True, labeled_strong=labeled_view == "strong")
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
-        u, labels_only = batch.unlabeled, replace(self.views, weak=False)
+        if batch.labeled.strong is not None and self.views.labeled_strong:
+            batch = replace(batch, labeled=replace(batch.labeled, x=batch.labeled.strong, strong=None))
+        u, labels_only = batch.unlabeled, replace(self.views, weak=False, labeled_strong=False)
         if u is None:
             supervised = self.supervised_loss(batch.labeled, nets.forward(batch, labels_only).labeled)
             return Losses(supervised, torch.zeros_like(supervised))
@@ -103,6 +109,7 @@ def remixmatch(
     alpha: float = 0.75,
     window: int | None = 128,
     strong_views: int = 2,
+    labeled_view: LabeledView = "strong",
     lambda_u: float = 1.5,
     lambda_premix: float = 0.5,
     lambda_rotation: float = 0.5,
@@ -118,13 +125,14 @@ def remixmatch(
         window: batches over which predictions are averaged for the alignment; none for a moving average that remembers
             1,000.
         strong_views: K.
+        labeled_view: of the labeled images, which is mixed with the others; "weak" in later libraries.
         lambda_u: weight of L_u.
         lambda_premix: of L_0; 0 leaves it and its forward out.
         lambda_rotation: of L_r, which is not ramped; 0 leaves it out, for images that are not square.
         ramp: share of training over which the first two weights rise from 0.
 
     Raises:
-        UsageError: maps, or a number out of range.
+        UsageError: maps, an unknown view, or a number out of range.
     """
     if dense:
         raise UsageError(
@@ -138,4 +146,5 @@ def remixmatch(
         weights=(lambda_u, lambda_premix, lambda_rotation),
         ramp=ramp,
         strong_views=strong_views,
+        labeled_view=labeled_view,
     )
