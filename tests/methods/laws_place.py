@@ -41,7 +41,8 @@ def ignored_entries_weigh_nothing(case: Case) -> None:
         for image, valid in views:
             if image is not None and image.grad is not None:
                 assert (image.grad.movedim(1, -1)[valid == 0] == 0).all(), "gradient at an ignored entry"
-        assert (marked.x.grad.movedim(1, -1)[marked.valid > 0] != 0).any()
+        reached = [x.grad for x in (marked.x, marked.strong) if x is not None and x.grad is not None]
+        assert any((grad.movedim(1, -1)[marked.valid > 0] != 0).any() for grad in reached)
 
         changed = _rewritten(plain)
         (got,) = steps(other, [changed], nets_of(layout="concat"), start=k)

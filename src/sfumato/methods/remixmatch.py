@@ -66,7 +66,7 @@ class ReMixMatch(Method):
 
     def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
         if batch.labeled.strong is not None and self.views.labeled_strong:
-            batch = replace(batch, labeled=replace(batch.labeled, x=batch.labeled.strong, strong=None))
+            batch = replace(batch, labeled=replace(batch.labeled, x=batch.labeled.strong))
         u, labels_only = batch.unlabeled, replace(self.views, weak=False, labeled_strong=False)
         if u is None:
             supervised = self.supervised_loss(batch.labeled, nets.forward(batch, labels_only).labeled)
