@@ -36,6 +36,13 @@ def test_the_first_budget_is_the_published_one() -> None:
     assert load(recipe="cifar10", overrides=["method=fixmatch", "labels=40"]) == found
 
 
+def test_no_protocol_holds_labels_out_unless_asked() -> None:
+    for name, budgets in BUDGETS.items():
+        for budget in budgets:
+            assert of(f"protocol={name}", f"budget={budget}").data.val == 0, (name, budget)
+            assert of(f"protocol={name}", f"budget={budget}", "val=500").data.val == 500
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
