@@ -87,8 +87,20 @@ def test_one_unlabeled_image_for_each_label_where_the_papers_have_it_so() -> Non
         for words in ("protocol=cifar10", "protocol=cifar100", "protocol=cifar100 budget=usb lambda_u=10")
     ]
     assert weights == [100, 150, 10]
+    for words in ("protocol=cifar10", "protocol=cifar10 budget=long_tail", "protocol=cifar100 budget=usb"):
+        assert of("method=mean_teacher", *words.split()).method.options["lambda_u"] == 50, words
     named = parse(recipe_text("classic"))["methods"]
     assert set(named) <= set(METHODS)
+
+
+def test_the_warm_up_and_stages_of_dash_are_the_published_ones() -> None:
+    for words in (
+        "protocol=cifar10", "protocol=cifar10 budget=long_tail", "protocol=cifar100 budget=usb", "protocol=imagenet10",
+    ):  # fmt: skip
+        found = of(*words.split(), "method=dash")
+        assert found.method.options["warmup"] * found.train.steps == 2048, words
+        assert found.method.options["stage"] == 10 / 1024, words
+    assert of("protocol=cifar10", "budget=quick", "method=dash").method.options == {}
 
 
 def test_every_method_for_whole_images_resolves_with_every_budget() -> None:

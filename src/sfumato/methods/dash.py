@@ -13,7 +13,8 @@ Xu et al. 2021 (Dash: Semi-Supervised Learning with Dynamic Thresholding, ICML),
 labeled training images; validation and test images have no part in it. It is a moving average over about the last ten
 labeled batches of the warm-up, in which the network does not stand still, rather than one more pass over the labeled
 set. The published warm-up is 2,048 of about a million steps, the stages are 10 of 1,024 epochs; here both are shares of
-the training.
+the training. The recipes classic, long_tail and usb have these numbers; the defaults are those of trainings of minutes,
+the first tenth of which is of labels alone.
 
 The warm-up counts the labels-only steps at the start, `train.unlabeled_start`, in which nothing can be measured, as the
 method is told of no step without unlabeled images: `warmup` is to be a little larger. If it is not, rho is what the
