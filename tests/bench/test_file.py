@@ -93,7 +93,58 @@ def test_protocols_and_add_ons_by_name(path: Path) -> None:
     assert entry.settings == {"method": "softmatch", "addon": "seval", "addon.target_precision": 0.8}
 
 
+COUNTS = ("labels", "labels_per_class", "fraction")
+
+
+def asked(cell: Cell) -> dict[str, Any]:
+    """How many labels a run has, in the unit in which it is said."""
+    data = cell.config.data
+    return {key: value for key in COUNTS if (value := getattr(data, key)) is not None}
+
+
+def test_all_labels_are_all_whatever_is_said_further_up(path: Path) -> None:
+    for settings in ({"labels": 40}, {"data": {"fraction": 0.1}}, {"labels_per_class": 3}):
+        content = SMALL | {"labels": ["all", 20], "settings": settings | {"steps": 8}, "baseline": None}
+        assert [(cell.labels, asked(cell)) for cell in grid(path, content)] == [("all", {}), ("20", {"labels": 20})]
+    content = SMALL | {"data": ["imagenet10", {"source": "digits", "labels": 40}], "labels": "all", "baseline": None}
+    assert [asked(cell) for cell in grid(path, content)] == [{}, {}]
+    del content["labels"]
+    assert [asked(cell) for cell in grid(path, content)] == [{"fraction": 0.1}, {"labels": 40}]
+
+
+def test_a_number_of_labels_takes_the_place_of_those_further_up(path: Path) -> None:
+    content = SMALL | {"labels": [{"fraction": 0.1}], "settings": {"labels_per_class": 3}, "baseline": None}
+    assert [asked(cell) for cell in grid(path, content)] == [{"fraction": 0.1}]
+    content = SMALL | {"data": ["imagenet10"], "labels": [1000], "baseline": None}
+    assert [asked(cell) for cell in grid(path, content)] == [{"labels": 1000}]
+    assert [asked(cell) for cell in grid(path, content, "labels_per_class=2")] == [{"labels_per_class": 2}]
+    content = SMALL | {"labels": [{"fraction": 0.1, "labels_per_class": 3}]}
+    assert "data.labels_per_class and data.fraction are both given" in told(path, content)[0]
+
+
+def test_a_name_with_an_add_on_and_its_options(path: Path) -> None:
+    for mapping in (
+        {"method": "softmatch+seval", "addon": {"target_precision": 0.8}},
+        {"method": "softmatch+seval", "addon": {"name": "seval", "target_precision": 0.8}},
+        {"method": "softmatch+seval", "addon": "seval", "addon.target_precision": 0.8},
+        {"method": "softmatch+seval", "addon.name": "seval", "target_precision": 0.8},
+    ):
+        (cell,) = grid(path, SMALL | {"methods": [mapping], "baseline": None, "settings": {"recipe": "none"}})
+        assert (cell.method, cell.config.addon.name) == ("softmatch+seval", "seval")
+        assert cell.config.addon.options == {"target_precision": 0.8}
+
+
 # Mistakes
+
+
+@pytest.mark.parametrize("more", ({"addon": "daso"}, {"addon": {"name": "daso"}}, {"addon.name": "daso"}))
+def test_two_add_ons_in_one_entry(path: Path, more: dict[str, Any]) -> None:
+    (line,) = told(path, SMALL | {"methods": [{"method": "fixmatch+seval", "name": "both"} | more]})
+    assert line.startswith("bench.yaml: methods: {'addon")
+    assert line.endswith(
+        "'fixmatch+seval' adds seval, and `addon` says daso: expected one of them. "
+        "Write `method: fixmatch, addon: daso`, or leave `addon` out."
+    )
 
 
 @pytest.mark.parametrize(

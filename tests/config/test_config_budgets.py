@@ -164,6 +164,21 @@ def test_each_mistake_has_its_sentence(overrides: str, message: str) -> None:
     assert message in told(*overrides.split())
 
 
+def test_a_number_of_labels_in_a_file_takes_the_place_of_the_protocols(tmp_path: Path) -> None:
+    def counts(text: str, *overrides: str) -> tuple[object, ...]:
+        path = tmp_path / "settings.yaml"
+        path.write_text(f"data: {{protocol: imagenet10{text}}}\n")
+        data = load(path, overrides).data
+        return data.labels, data.labels_per_class, data.fraction
+
+    assert counts("") == (None, None, 0.1)
+    assert counts(", labels: 10000") == (10000, None, None)
+    assert counts(", labels: 10000", "labels_per_class=3") == (None, 3, None)
+    assert counts(", labels: none") == counts("", "fraction=none") == (None, None, None)
+    with pytest.raises(UsageError, match=r"data.labels and data.fraction are both given: expected one of them"):
+        counts(", labels: 10000, fraction: 0.2")
+
+
 def test_settings_come_back_from_a_file(tmp_path: Path) -> None:
     words = "protocol=stl10 budget=long_tail gamma_labeled=20 head_labeled=150 gamma_unlabeled=reversed noise=0.1"
     found = of(*words.split(), "class_order=[b, a]")

@@ -215,9 +215,20 @@ def method_choice(entry: Any) -> Choice:
 
 
 def _with_addon(settings: dict[str, Any]) -> dict[str, Any]:
-    """The name fixmatch+seval as two settings."""
-    method, plus, addon = str(settings.get("method")).partition("+")
-    return settings | {"method": method, "addon": addon} if plus else settings
+    """The name fixmatch+seval as two settings. Raises ValueError where they name another add-on."""
+    given = settings.get("method")
+    method, plus, addon = given.partition("+") if isinstance(given, str) else ("", "", "")
+    if not plus:
+        return settings
+    section = settings.get("addon", {})
+    options = section if isinstance(section, Mapping) else {"name": section}
+    other = options.get("name", settings.get("addon.name", addon))
+    if other != addon:
+        raise ValueError(
+            f"{settings}: '{given}' adds {addon}, and `addon` says {other}: expected one of them. "
+            f"Write `method: {method}, addon: {other}`, or leave `addon` out."
+        )
+    return settings | {"method": method, "addon": {**options, "name": addon} if set(options) - {"name"} else addon}
 
 
 def _name_in(section: Any) -> str | None:
@@ -258,7 +269,7 @@ def labels_choice(entry: Any) -> Choice:
     if isinstance(entry, int) and not isinstance(entry, bool):
         return Choice(str(entry), {"data.labels": entry})
     if entry == "all":
-        return Choice("all")
+        return Choice("all", {"data.labels": None})  # in place of any number that stands further up
     settings, name = _mapping(entry, "a number of labels, `all`, or such as {labels_per_class: 4}")
     return Choice(name or labels_name(settings), settings)
 

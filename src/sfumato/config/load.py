@@ -236,6 +236,7 @@ def _merge(layers: Sequence[Layer], method: str, addon: str | None, problems: li
     """Dotted key -> (value, where it comes from); a later layer wins.
 
     Options of a method or add-on go with the one that their layer names: when a later layer names another, they go.
+    A layer that says how many labels there are takes the place of all that is said of it before, in whatever unit.
     """
     keys = Keys.of(method, addon)
     settings: dict[str, tuple[Any, str]] = {}
@@ -245,14 +246,17 @@ def _merge(layers: Sequence[Layer], method: str, addon: str | None, problems: li
             for section, name in (("method", method), ("addon", addon))
             if layer.get(section, f"{section}.name") not in (None, name)
         )
+        mine: dict[str, Any] = {}
         for given, value in layer.values.items():
             if given.startswith(others):
                 continue
             try:
-                key = keys.find(given)
+                mine[keys.find(given)] = value
             except LookupError as error:
                 problems.append(f"{layer.origin}: {error.args[0]}")
-                continue
+        if not mine.keys().isdisjoint(COUNTS):  # one of them, or none: all labels
+            settings = {key: setting for key, setting in settings.items() if key not in COUNTS}
+        for key, value in mine.items():
             none = isinstance(value, str) and value.lower() == "none" and keys.allows_none(key)
             settings[key] = (None if none else value, layer.origin)
         chosen = {"method": layer.for_methods.get(method, {}), "addon": layer.for_addons.get(addon or "", {})}
@@ -283,11 +287,6 @@ def _reconciled(settings: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, st
         del settings["model.pretrained"]
     if stronger("seed", "seeds") and settings["seed"][1] == COMMAND_LINE:
         del settings["seeds"]
-    counts = [key for key in COUNTS if key in settings]
-    if any(settings[key][1] == COMMAND_LINE for key in counts):
-        for key in counts:
-            if settings[key][1] != COMMAND_LINE:
-                del settings[key]
     return settings
 
 
