@@ -106,6 +106,25 @@ def test_predictions_of_a_class_that_is_not_held_out_do_not_raise_the_threshold_
     torch.testing.assert_close(tau, without, rtol=0, atol=0.02)  # the weights of the classes differ a little
 
 
+def test_pseudo_labels_of_classes_of_which_nothing_is_known_are_not_trusted():
+    """The threshold of the start, where all would count by the authors' rule."""
+    search = ThresholdSearch(0.75)
+    z = 4 * torch.eye(3, dtype=torch.float64).repeat(20, 1)  # right, but for one prediction of a fourth class
+    z, y = torch.cat((z, torch.zeros(60, 1)), dim=1), torch.arange(3).repeat(20)
+    y = torch.cat((y, torch.full((12,), 3)))
+    z = torch.cat((z, torch.tensor([[2.0, 0, 0, 0]]).repeat(12, 1)))
+    z[0] = torch.tensor([0.0, 0, 0, 1])
+    tau, rare = search(z, y)
+    assert rare.tolist() == [False, False, False, True]
+    assert tau[3] == START
+    assert tau[1:3].tolist() == [0, 0]  # these are right as they are
+    z[-1] = torch.tensor([0.0, 0, 0, 9])  # one of two is right, and two are few
+    assert search(z, y)[0][3] == START
+    z[-12:] = torch.tensor([0.0, 0, 0, 9])  # twelve of thirteen
+    assert search(z, y)[0][3] == 0
+    assert search(z[:0], y[:0])[0].tolist() == [START] * 4
+
+
 def test_official_rule_for_rare_classes_raises_them_the_most():
     z, y = problem(400, seed=3)
     keep = (y != 2) | (torch.cumsum(y == 2, 0) <= 4)
@@ -114,7 +133,7 @@ def test_official_rule_for_rare_classes_raises_them_the_most():
     neutral, official = curriculum(thresholds=thresholds), curriculum(thresholds=thresholds, rare="official_min")
     for one in (neutral, official):
         one.learn(seen, NONE)
-        assert one.threshold[2] == 0
+    assert official.threshold[2] == 0 < neutral.threshold[2]
     assert official.offset[2] == official.offset.min() < neutral.offset[2]
     assert official.last_offset[2] == official.last_offset.min()
 

@@ -13,8 +13,8 @@ that classes with few labels are neither forgotten nor taught wrongly. The offse
 are held out, and 0 for others; the network that is evaluated and kept has them in the bias of its last layer.
 
 The authors' code searches tau by a simplex that stalls where it starts, averages pi and tau from 1 and 0.95 with a
-weight of 0.999, of which 61 % of the start remain after 500 evaluations, and raises every rare class like the one that
-is raised most. Its choices are options: `tau_rule="official_nm"`, `ema_space="arithmetic_official"` with `decay`,
+weight of 0.999, of which 61 % of the start remain after 500 evaluations, raises every rare class like the one that is
+raised most, and lets all its pseudo-labels pass. Its choices are options: `tau_rule="official_nm"`, `ema_space="arithmetic_official"` with `decay`,
 `rare_rule="official_min"` and `pi_solver="nelder_mead_official"`.
 
 Held-out labels are those of the validation split or, with `val`, half of the training labels.
@@ -94,7 +94,8 @@ def seval(
         pi_solver: "nelder_mead_official" finds the same with pi in 0.001 to 3, without ridge, in seconds for 10 classes
             and minutes for 100.
         ema_space: averages of log pi, of which every evaluation counts, or of pi as in the authors' code.
-        rare_rule: offsets of classes with few held-out samples, or predicted very seldom: as found, or the least.
+        rare_rule: offsets and thresholds of classes with few held-out samples, or predicted very seldom: as found, and
+            of hardly ever predicted ones the threshold of the start; or the least, and 0.
 
     Raises:
         UsageError: a number out of its range.

@@ -18,6 +18,7 @@ from sfumato.functional.precision import (
     inverse_frequency,
     precision_thresholds,
     rare_groups,
+    selected_precision,
 )
 from sfumato.functional.probability import confidence
 from sfumato.functional.simplex import simplex_offsets, simplex_thresholds
@@ -27,6 +28,7 @@ from sfumato.types import HeldOut, Progress
 Average = Literal["log_debiased", "arithmetic_official"]
 Rare = Literal["neutral", "official_min"]
 START = 0.95  # the threshold until the first evaluation
+_FEWEST = 5  # predictions that a threshold below it takes
 _MOST_SAMPLES, _MOST_VALUES = 200_000, 1 << 26
 
 
@@ -82,8 +84,12 @@ class ThresholdSearch:
         if self.groups is not None and self.groups < 1:
             raise UsageError(f"tau_groups={self.groups}: expected a number of groups, 1 or more, or None.")
 
-    def __call__(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Thresholds (C,) float64 of refined logits (K, C), and which classes are rare (C,) bool: theirs is 0."""
+    def __call__(self, logits: Tensor, y: Tensor, *, favors_rare: bool = False) -> tuple[Tensor, Tensor]:
+        """Thresholds (C,) float64 of refined logits (K, C), and which classes are rare (C,) bool.
+
+        A class of a group that is hardly ever predicted, and not rightly, keeps the threshold of the start: nothing
+        says that its pseudo-labels can be trusted. favors_rare: those of rare classes are, and their threshold is 0.
+        """
         top, label = confidence(torch.softmax(logits.double(), dim=1))
         counts = torch.bincount(y, minlength=logits.shape[1])
         group = frequency_groups(counts, groups=self.groups)
@@ -96,7 +102,10 @@ class ThresholdSearch:
         else:
             found = precision_thresholds(seen, self.target, choice=self.choice)
         rare = rare_groups(seen)
-        return found.masked_fill(rare, 0.0)[group], rare[group]
+        precision, count = selected_precision(seen, torch.zeros_like(found))
+        unknown = (count < _FEWEST) & (precision < self.target)
+        found = found.masked_fill(rare, 0.0) if favors_rare else found.masked_fill(unknown, START)
+        return found[group], rare[group]
 
 
 class Curriculum(nn.Module):
@@ -110,8 +119,9 @@ class Curriculum(nn.Module):
         decay: of the averages, see `EvaluationMean`.
         average: "log_debiased": of log pi, so that the scale of pi, which is arbitrary, does not matter, and without
             the weight of the start. "arithmetic_official": of pi, from 1, and of the thresholds, from 0.95.
-        rare: what pi is for classes of which the held-out samples say too little, by `rare_groups`: as found, which is
-            1 without any sample, or the smallest of all, "official_min", so that the class is raised the most.
+        rare: what pi and tau are for classes of which the held-out samples say too little, by `rare_groups`: as found,
+            where pi is 1 without any sample, or, "official_min", the smallest pi of all, so that the class is raised
+            the most, and tau 0, so that all its pseudo-labels count.
     """
 
     current: Tensor  # (C,) log pi of the last evaluation, before averaging
@@ -180,11 +190,11 @@ class Curriculum(nn.Module):
         self.current.copy_(found)
         self.offsets.observe(found if self.in_log else found.exp())
         refined = z - self.offset.to(z)
-        tau, rare = self.thresholds_of(refined, y)
+        tau, rare = self.thresholds_of(refined, y, favors_rare=self.favors_rare)
         if self.favors_rare:
             self.rare.copy_(rare)
             if bool(rare.any()):  # the order of the authors: offsets of rare classes last, then what they select
-                tau, _ = self.thresholds_of(z - self.offset.to(z), y)
+                tau, _ = self.thresholds_of(z - self.offset.to(z), y, favors_rare=True)
         self.thresholds.observe(tau)
         if self.history is not None:
             row = min(int(self.thresholds.evaluations), len(self.history)) - 1
