@@ -14,8 +14,8 @@ are held out, and 0 for others; the network that is evaluated and kept has them 
 
 The authors' code searches tau by a simplex that stalls where it starts, averages pi and tau from 1 and 0.95 with a
 weight of 0.999, of which 61 % of the start remain after 500 evaluations, raises every rare class like the one that is
-raised most, and lets all its pseudo-labels pass. Its choices are options: `tau_rule="official_nm"`, `ema_space="arithmetic_official"` with `decay`,
-`rare_rule="official_min"` and `pi_solver="nelder_mead_official"`.
+raised most, and lets all its pseudo-labels pass. Its choices are options: `tau_rule="official_nm"`,
+`ema_space="arithmetic_official"` with `decay`, `rare_rule="official_min"` and `pi_solver="nelder_mead_official"`.
 
 Held-out labels are those of the validation split or, with `val`, half of the training labels.
 
