@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -64,6 +65,12 @@ def canonical(requirement: str) -> str:
     for mark in "[<>=!~; ":
         name = name.split(mark)[0]
     return name.lower().replace("_", "-").replace(".", "-")
+
+
+def test_the_readme_names_every_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    rows = re.findall(r"^\| (`.*`) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(extras) <= {name for row in rows for name in re.findall("`(.*?)`", row)}
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
