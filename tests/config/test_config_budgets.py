@@ -13,6 +13,7 @@ from sfumato.data.protocols import CLASS_PROTOCOLS
 from sfumato.errors import UsageError
 from sfumato.methods import METHODS, describe
 from sfumato.models import check_model_name
+from sfumato.views import PRESETS
 
 BUDGETS = {name: list(parse(recipe_text(name))["budgets"]) for name in CLASS_PROTOCOLS}
 
@@ -69,6 +70,12 @@ def test_the_rates_of_usb() -> None:
         train = of(f"protocol={name}", "budget=usb").train
         assert (train.lr, train.layer_decay, train.optimizer, train.ema) == (lr, decay, "adamw", 0)
         assert round(train.warmup * train.steps) == 5120
+
+
+def test_digits_are_not_mirrored() -> None:
+    for budget in BUDGETS["svhn"]:
+        assert PRESETS[of("protocol=svhn", f"budget={budget}").views.preset].flip == 0, budget
+    assert PRESETS[of("protocol=stl10").views.preset].flip == 0.5
 
 
 def test_long_tails_keep_labeled_and_unlabeled_apart_at_a_constant_rate() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from sfumato.errors import UsageError
@@ -26,6 +28,7 @@ def test_natural_images_draw_from_all_fourteen():
     assert {ranges("natural32")[name] for name in ("brightness", "color", "contrast", "sharpness")} == {(0.05, 0.95)}
     assert PRESETS["photos"].operations == PRESETS["natural32"].operations
     assert PRESETS["photos"].area is not None
+    assert replace(PRESETS["natural32_no_flip"], flip=0.5) == PRESETS["natural32"]
 
 
 def test_unknown_preset_names_the_nearest():

@@ -24,7 +24,8 @@ class Augment:
     image_size) float32, normalised.
 
     Args:
-        preset: "digits", "natural32", "photos" (stored images larger than the views), or a `Preset`.
+        preset: "digits", "natural32", "natural32_no_flip", "photos" (stored images larger than the views), or
+            a `Preset`.
         seed: of the run.
         image_size: side of the views in pixels.
         mean: per channel, of values in 0..1.

@@ -133,6 +133,7 @@ _NATURAL = Preset(
 PRESETS: dict[str, Preset] = {
     "digits": _DIGITS,
     "natural32": _NATURAL,
+    "natural32_no_flip": replace(_NATURAL, flip=0.0),  # photographs of what has a right way round, such as numbers
     "photos": replace(_NATURAL, slots=2, shift=0.0, area=(0.5, 1.0)),
 }
 
