@@ -37,6 +37,7 @@ def charges(base=cross_entropy) -> dict[str, Charge]:
     prior = Prior(3, COUNTS)
     return {
         "adjusted": Adjusted(base, prior),
+        "of predictions": Adjusted(base, prior, target_tau=1.0),
         "afterwards": AdjustedAfterwards(base, prior),
         "weighted": ClassWeighted(base, prior, 100),
     }
@@ -82,6 +83,22 @@ def test_adjusted_by_hand():
     for base in (cross_entropy, kl):
         torch.testing.assert_close(Adjusted(base, Prior(3, COUNTS), tau=0.5)(z, target), base(moved, target))
     assert Adjusted(cross_entropy, Prior(3, COUNTS))(z.bfloat16(), target).dtype == torch.float32
+
+
+def test_predictions_get_the_prior_too_and_labels_do_not():
+    z, (y, p, few) = torch.randn((4, 3), generator=torch.Generator().manual_seed(1)), targets(()).values()
+    log_pi = torch.tensor([0.6, 0.3, 0.1]).log()
+    labels, predictions = (Adjusted(cross_entropy, Prior(3, COUNTS), tau=0.5, target_tau=t) for t in (0.0, 0.8))
+    moved = torch.softmax(p.log() + 0.8 * log_pi, dim=1)
+    torch.testing.assert_close(labels(z, p), cross_entropy(z + 0.5 * log_pi, p))
+    torch.testing.assert_close(predictions(z, p), cross_entropy(z + 0.5 * log_pi, moved))
+    assert torch.equal(predictions(z, y), labels(z, y))
+    dense = torch.zeros_like(p).scatter_(1, few.labels, few.share)
+    torch.testing.assert_close(predictions(z, few), predictions(z, dense))
+    around = ClassWeighted(predictions, Prior(3, COUNTS), 100)
+    twice = Adjusted(around, Prior(3, COUNTS), tau=0.5, target_tau=0.8)  # weighed by what the prediction is
+    moved = torch.softmax(p.log() + 1.6 * log_pi, dim=1)
+    torch.testing.assert_close(twice(z, p), (p @ around.weights) * cross_entropy(z + log_pi, moved))
 
 
 def test_weighted_by_hand():

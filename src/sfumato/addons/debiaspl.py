@@ -6,6 +6,10 @@ CE(z_s + tau log average, target): a margin that grows with how rarely a class i
 is z. The batch is averaged in before it is read, where the authors make its mask first; with momentum 0.999 that is a
 thousandth. The paper's contrastive branch, CLD, is left out.
 
+The paper's targets are the most probable class. One that is a distribution t, which a method of its own choice has, is
+charged as softmax(log t + 2 tau log average), with the tau that is out of it and the tau that is in the loss: a student
+that predicts as z_w does would otherwise be sent on to the rarest class. The sharper t is, the nearer to the paper.
+
 The peer averages over the classes too, which leaves 1/C, the same for all, and no effect at all.
 """
 
@@ -44,4 +48,4 @@ def debiaspl(
         raise UsageError(f"debiaspl.tau={tau}: expected a number of 0 or more, such as 0.4.")
     leaning, family = Prior(num_classes, label_counts, prior, momentum=momentum), cast(Consistency, method)
     family.refine = Then(Debiased(leaning, tau=tau), family.refine)
-    family.divergence = Adjusted(family.divergence, Borrowed(leaning), tau=tau)
+    family.divergence = Adjusted(family.divergence, Borrowed(leaning), tau=tau, target_tau=2 * tau)

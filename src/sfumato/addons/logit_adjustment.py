@@ -4,7 +4,8 @@ While training, eq. 10: labels are charged CE(z + tau log prior, y), with the sh
 pseudo-labels alike with the prior of the unlabeled set. What frequency explains is explained by the prior, so that z
 itself is left with what the classes look like: it comes out higher for rare classes than without, and it is z that
 makes pseudo-labels and is used. The pseudo-labels that a mask lets in need not be as frequent as the classes of the
-set: a prior far from what they are overdoes it.
+set: a prior far from what they are overdoes it. A pseudo-label that is a distribution is made of z alone, and is
+charged as softmax(log t + tau log prior): a student that predicts it would still be sent to the rarest class otherwise.
 
 A method that has no loss of pseudo-labels as a choice of its own adjusts its labels alone: supervised, and those that
 charge guesses in a way of their own, such as vat, cps, csl, u2pl, augseg, corrmatch or pseudo_label, whose guesses are
@@ -75,4 +76,5 @@ def logit_adjustment(
     method.charge = Adjusted(method.charge, labels, tau=tau)
     if "divergence" in method.slots:
         family, offset = cast(Consistency, method), prior_offset(labels.value, tau)
-        family.divergence = Adjusted(family.divergence, shown(method, unlabeled, offset=offset), tau=tau)
+        prior_shown = shown(method, unlabeled, offset=offset)
+        family.divergence = Adjusted(family.divergence, prior_shown, tau=tau, target_tau=tau)

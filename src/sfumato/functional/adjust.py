@@ -6,6 +6,7 @@ from torch import Tensor
 
 from sfumato.functional.probability import full_precision, safe_log
 from sfumato.functional.refine import per_class
+from sfumato.types import Sparse, Target
 
 
 def prior_offset(prior: Tensor, tau: float = 1.0) -> Tensor:
@@ -27,3 +28,11 @@ def adjusted(logits: Tensor, offset: Tensor) -> Tensor:
 def tilted(p: Tensor, offset: Tensor) -> Tensor:
     """softmax(z + offset) of p = softmax(z), (N, C, *S) -> (N, C, *S): p exp(offset), renormalized in log space."""
     return adjusted(safe_log(p), offset).softmax(dim=1)
+
+
+def tilted_target(target: Target, offset: Tensor) -> Target:
+    """`tilted` for targets of every form: a label is sure whatever the prior, and stays."""
+    if isinstance(target, Sparse):
+        share = safe_log(full_precision(target.share)) + full_precision(offset)[target.labels]
+        return Sparse(target.labels, share.softmax(dim=1))
+    return tilted(full_precision(target), offset) if target.is_floating_point() else target

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 from torch import Tensor
 
 from sfumato.errors import UsageError, check_choice
-from sfumato.functional.divergence import DIVERGENCES, bhattacharyya_between, cross_entropy
+from sfumato.functional.divergence import bhattacharyya_between
 from sfumato.functional.reduce import mean
 from sfumato.functional.weigh import above
 from sfumato.methods.both_views import BothViews
 from sfumato.methods.consistency import Consistency
+from sfumato.methods.gated_divergence import Distance, GatedDivergence
 from sfumato.rules import (
     All,
     Bell,
@@ -39,7 +40,6 @@ from sfumato.rules import (
     Ramp,
     Sharpened,
     Soft,
-    Targeter,
     Weigher,
 )
 from sfumato.rules.base import pseudo_labeled
@@ -47,24 +47,9 @@ from sfumato.rules.threshold import checked_threshold
 from sfumato.types import Batch, Networks, Output, Pseudo, Views, ViewSpec
 
 Gate = Literal["ce", "none", "both"]
-Distance = Literal["bhattacharyya", "kl", "js", "hellinger", "none"]
 Weight = Literal["bell", "one", "one_minus_e", "normalised_bell", "one_sided_bell"]
 Make = Callable[[], Weigher]
 WEIGHERS: dict[str, Make] = {"bell": Bell, "one": All, "one_minus_e": OneMinusEntropy, "one_sided_bell": OneSidedBell}
-
-
-class GatedDivergence:
-    """g CE(t, q) + h D(p, q), the charge inside eq. 8. The gates g and h are 1[max p >= tau], with a tau each in
-    `gates`: 0 lets all pass. They are read on p itself, never on the sharpened t.
-    """
-
-    def __init__(self, target: Targeter, *, divergence: Distance, gates: tuple[float, float]) -> None:
-        self.target, self.divergence, self.gates = target, divergence, gates
-
-    def __call__(self, logits: Tensor, p: Any) -> Tensor:  # p is dense: the family's target is Soft
-        ce = above(p, self.gates[0]) * cross_entropy(logits, self.target(p))
-        distance = 0.0 if self.divergence == "none" else DIVERGENCES[self.divergence](logits, p)
-        return ce + above(p, self.gates[1]) * distance
 
 
 class WeakPull(Extra):

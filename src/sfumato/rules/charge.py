@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from sfumato.functional.adjust import adjusted, prior_offset
+from sfumato.functional.adjust import adjusted, prior_offset, tilted_target
 from sfumato.functional.divergence import Divergence
 from sfumato.functional.rebalance import effective_number_weights, expected_weight
 from sfumato.rules.base import Charge, shifted
 from sfumato.rules.prior import Borrowed, Prior
 from sfumato.types import Context, Target
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """A charge that makes something of a target first, and can move what it has made."""
+
+    def moved(self, logits: Tensor, target: Target, offset: Tensor) -> Tensor:
+        """The charge for the logits, (N, *S), with targets that are distributions moved by the offset (C,)."""
+
+
+def moved(base: Divergence | Moving, logits: Tensor, target: Target, offset: Tensor) -> Tensor:
+    """base(logits, softmax(log t + offset)), (N, *S), past any gate, weight or sharpening of t that the base has."""
+    if isinstance(base, Moving):
+        return base.moved(logits, target, offset)
+    return base(logits, tilted_target(target, offset))
 
 
 class Around(Charge, ABC):
@@ -49,18 +65,34 @@ class Adjusted(ByPrior):
     What the loss wants is met once the prior and the logits together predict the target. The logits alone are then as
     if all classes were equally frequent: rare ones come out higher than without, and those of the network are used.
 
+    A label, a soft one too, is of a sample as frequent as the prior says, and is met so. A prediction that the logits
+    alone have made is not: the prior is missing in it, and a student that predicts the same would be sent on to the
+    rarest class at every step. With `target_tau` distributions get it too; those on one class stay as they are.
+
     Args:
         base: the charge, (logits, target) -> (N, *S).
         prior: of the samples that are charged.
         tau: 1 is the formula that Bayes' rule gives.
+        target_tau: for softmax(log target + target_tau log prior): 0 for labels, tau for predictions of the logits
+            alone, and more by as much as a correction has taken out of these.
     """
 
-    def __init__(self, base: Divergence, prior: Prior | Borrowed, *, tau: float = 1.0) -> None:
+    def __init__(self, base: Divergence, prior: Prior | Borrowed, *, tau: float = 1.0, target_tau: float = 0.0) -> None:
         super().__init__(base, prior)
-        self.tau = tau
+        self.tau, self.target_tau = tau, target_tau
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
-        return self.base(adjusted(logits, prior_offset(self.prior.value, self.tau)), target)
+        z = self._with_prior(logits)
+        return moved(self.base, z, target, self._missing()) if self.target_tau else self.base(z, target)
+
+    def moved(self, logits: Tensor, target: Target, offset: Tensor) -> Tensor:
+        return moved(self.base, self._with_prior(logits), target, offset + self._missing())
+
+    def _with_prior(self, logits: Tensor) -> Tensor:
+        return adjusted(logits, prior_offset(self.prior.value, self.tau))
+
+    def _missing(self) -> Tensor:
+        return prior_offset(self.prior.value, self.target_tau)
 
 
 class AdjustedAfterwards(ByPrior):
@@ -99,5 +131,10 @@ class ClassWeighted(ByPrior):
         return effective_number_weights(self.prior.value * self.total)
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
-        charge = self.base(logits, target)
+        return self._weighed(self.base(logits, target), target)
+
+    def moved(self, logits: Tensor, target: Target, offset: Tensor) -> Tensor:
+        return self._weighed(moved(self.base, logits, target, offset), target)
+
+    def _weighed(self, charge: Tensor, target: Target) -> Tensor:
         return charge * expected_weight(self.weights, target).to(charge.dtype)
