@@ -38,7 +38,9 @@ def test_every_whole_shift_is_equally_likely(name, side, reach):
     assert (share - 1 / (2 * reach + 1)).abs().max() < 0.03
 
 
-@pytest.mark.parametrize(("name", "probability"), [("digits", 0.0), ("natural32", 0.5), ("natural32_no_flip", 0.0), ("photos", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "probability"), [("digits", 0.0), ("natural32", 0.5), ("natural32_no_flip", 0.0), ("photos", 0.5)]
+)
 def test_flip_probability(name, probability):
     flip = crops.flip_of(PRESETS[name], uniform(0, 0, "p", MANY, crops.DRAWS))
     assert abs(float(flip.float().mean()) - probability) < 0.03
