@@ -64,6 +64,19 @@ def test_the_losses_are_those_of_the_code(task):
     torch.testing.assert_close(losses.extras["acr"], want)
 
 
+@pytest.mark.parametrize("name", ["mean_teacher", "uncertainty_weighted", "farcluss", "dash"])
+def test_a_target_is_the_most_probable_class_though_the_methods_own_is_a_distribution(name):
+    method = joined("acr", name, CLASSIFICATION).make(Facts(3, 64, num_labeled=8, label_counts=COUNTS), {})
+    net = Tiny(3, dense=False)
+    torch.manual_seed(0)
+    method.attach(net)
+    nets, batch = nets_of(net), image_batch(CLASSIFICATION, method.views)
+    label = (nets.forward(batch, method.views).weak.logits - 2 * PI.log()).argmax(dim=1)
+    target = method.loss(nets, batch, Progress(0, 100)).pseudo.target
+    assert torch.equal(target if target.dtype == torch.int64 else target.argmax(dim=1), label)
+    assert target.dtype == torch.int64 or bool(((target == 0) | (target == 1)).all())
+
+
 def test_the_two_targets_are_adjusted_apart():
     net = Tiny(3, dense=False)
     plain, other = (made(net=net, strength=s, threshold=0.4) for s in (2.0, 0.0))

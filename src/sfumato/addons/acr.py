@@ -11,7 +11,7 @@ pi the labels' class shares, z the network's logits and z~ those of a second lay
 
 The estimate is a moving average of what the second layer is sure of, from a share of training on; before that tau is
 tau_1. The network that is evaluated and kept ends in the second layer. The first terms of L_x and L_u are the method's
-own, with its weights in the place of a threshold.
+own, with its weights in the place of a threshold; its targets are the most probable class whatever they were.
 
 Where the code differs from what it says to do, this does the latter: a class counts in the estimate as often as it is
 predicted, not once a batch; pi is reversed by the rank of the classes, not by their order. tau follows the estimate at
@@ -29,7 +29,7 @@ from sfumato.errors import UsageError
 from sfumato.functional.adjust import adjusted, prior_offset, tilted
 from sfumato.functional.anchors import adjustment
 from sfumato.functional.divergence import cross_entropy
-from sfumato.functional.probability import class_counts, confidence, probability
+from sfumato.functional.probability import class_counts, confidence, one_hot, probability
 from sfumato.functional.reduce import mean, weighted_mean
 from sfumato.methods import Consistency, Method
 from sfumato.rules import Extra, Targeter, Weigher
@@ -145,7 +145,10 @@ class BalancedBranch(Extra):
 
 
 class AdjustedTargets(Targeter):
-    """Another rule's targets of softmax(z - tau log pi)."""
+    """argmax(z - tau log pi), in the place of another rule's targets, sure where those are distributions.
+
+    As released: a soft target would be nearer to the rarest class than the prediction at every step.
+    """
 
     def __init__(self, target: Targeter, branch: BalancedBranch) -> None:
         super().__init__()
@@ -156,8 +159,10 @@ class AdjustedTargets(Targeter):
         self.target.observe(tilted(p, self._branch[0].offset()), valid, context)
 
     def forward(self, p: Tensor) -> Target:
-        target: Target = self.target(tilted(p, self._branch[0].offset()))
-        return target
+        moved = tilted(p, self._branch[0].offset())
+        label, own = moved.argmax(dim=1), self.target(moved)
+        soft = isinstance(own, Tensor) and own.is_floating_point()  # the charge may know no other form
+        return one_hot(label, p.shape[1], p.dtype) if soft else label
 
 
 class EitherSure(Weigher):
