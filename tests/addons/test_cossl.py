@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sfumato.addons import join, methods_for
 from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
-from sfumato.methods import Facts
+from sfumato.methods import Facts, build
 from sfumato.types import Progress
 from sfumato.views.draws import uniform
 from tests.addons.cases import joined
@@ -177,3 +178,22 @@ def test_mistakes(options, text):
 def test_it_is_not_for_masks():
     with pytest.raises(UsageError, match="cossl is for one class per image only: it balances and mixes features"):
         joined("cossl", "fixmatch", SEGMENTATION).make(Facts(3, 64, dense=True, label_counts=COUNTS), {})
+
+
+@pytest.mark.parametrize("name", ["adamatch", "dash"])
+def test_it_is_not_for_methods_that_compare_with_the_first_layers_predictions(name):
+    with pytest.raises(UsageError) as error:
+        joined("cossl", name, CLASSIFICATION).make(Facts(3, 64, label_counts=COUNTS), {})
+    text = (
+        "addon=cossl does not fit methods that compare pseudo-labels with predictions for labeled images, as adamatch"
+    )
+    assert text in str(error.value)
+    assert "Take a method that does not, such as fixmatch" in str(error.value)
+    assert {"fixmatch", "freematch", "softmatch", "uncertainty_weighted"} <= set(methods_for("cossl"))
+    assert name not in methods_for("cossl")
+
+
+def test_an_alignment_with_them_does_not_fit_either():
+    method = build("uncertainty_weighted", Facts(3, 64), {"align": "model"})
+    with pytest.raises(UsageError, match="addon=cossl does not fit methods that compare"):
+        join("cossl", method, Facts(3, 64, label_counts=COUNTS))

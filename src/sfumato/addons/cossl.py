@@ -33,7 +33,7 @@ from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import one_hot, probability
 from sfumato.functional.reduce import mean
 from sfumato.methods import Consistency, Method
-from sfumato.rules import Extra, Refiner, Then
+from sfumato.rules import DistributionAlignment, Extra, LossThreshold, Refiner, RelativeThreshold, Then
 from sfumato.rules.base import attached, features_of, with_output
 from sfumato.rules.prior import label_shares
 from sfumato.running.class_memory import ClassMemory
@@ -172,7 +172,8 @@ def cossl(
         memory: labeled features of each class that are kept, the last ones.
 
     Raises:
-        UsageError: labels are maps, pseudo-labels are made of labeled images too, or a number is out of range.
+        UsageError: labels are maps, pseudo-labels are made of labeled images too or compared with predictions for them,
+            or a number is out of range.
     """
     if dense:
         raise UsageError(
@@ -184,8 +185,19 @@ def cossl(
     if memory < 1:
         raise UsageError(f"cossl(memory={memory}): expected at least 1 feature of each class.")
     check_own_images("cossl", method)
+    if any(_compares(rule) for rule in method.modules()):
+        raise UsageError(
+            "addon=cossl does not fit methods that compare pseudo-labels with predictions for labeled images, as "
+            "adamatch and dash do: those are of the first layer, and pseudo-labels of the second, which is balanced. "
+            "Take a method that does not, such as fixmatch, freematch or softmatch."
+        )
     family = cast(Consistency, method)
     taught = method.views.teacher == "ema"
     teacher = TeacherHead(num_classes, label_counts, memory=memory, mu=mu, start=start, taught=taught)
     family.refine = Then(TeacherPredictions(teacher), family.refine)
     family.extras.append(teacher)
+
+
+def _compares(rule: nn.Module) -> bool:
+    aligned = isinstance(rule, DistributionAlignment) and rule.target == "model"
+    return aligned or isinstance(rule, LossThreshold | RelativeThreshold)
