@@ -9,6 +9,7 @@ from sfumato.addons import join
 from sfumato.errors import UsageError
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import probability
+from sfumato.methods import build
 from tests.addons.long_tail import CLASSES, FACTS, method_with
 from tests.given import step
 
@@ -57,6 +58,15 @@ def test_the_average_is_of_what_comes_before_any_correction():
     join("debiaspl", method, FACTS, {"momentum": 0.0})
     step(method, weak, weak)
     torch.testing.assert_close(method.refine.first.prior.value, probability(weak).mean(dim=0))
+
+
+def test_an_alignment_with_labeled_predictions_is_with_debiased_ones():
+    """With plain ones it would take back what was corrected: predictions for both sets alike need no alignment."""
+    z = leaning()
+    method = build("adamatch", FACTS, {"target": "soft", "interpolate": False})
+    join("debiaspl", method, FACTS, {"momentum": 0.0, "tau": 0.8})
+    target = step(method, z, z, labeled=z).pseudo.target
+    torch.testing.assert_close(target, probability(z - 0.8 * probability(z).mean(dim=0).log()), rtol=1e-3, atol=1e-5)
 
 
 def test_labels_and_the_network_that_is_kept_are_as_they_were():

@@ -125,7 +125,7 @@ def test_what_becomes_of_the_methods_weights(choice, kind):
 def test_corrections_of_the_method_are_of_refined_predictions():
     method = with_seval("uncertainty_weighted", {"align": "uniform"})
     assert isinstance(method.refine, OffsetFirst)
-    assert isinstance(method.refine.rest, DistributionAlignment)
+    assert isinstance(method.refine.second, DistributionAlignment)
     assert isinstance(with_seval("fixmatch").refine, ClassOffset)
     assert isinstance(build("fixmatch", Facts(CLASSES)).refine, NoRefinement)
 

@@ -10,6 +10,8 @@ The paper's targets are the most probable class. One that is a distribution t, w
 charged as softmax(log t + 2 tau log average), with the tau that is out of it and the tau that is in the loss: a student
 that predicts as z_w does would otherwise be sent on to the rarest class. The sharper t is, the nearer to the paper.
 
+A correction of the method's own comes after, and is shown predictions for labeled images without the leaning too.
+
 The peer averages over the classes too, which leaves 1/C, the same for all, and no effect at all.
 """
 
@@ -19,7 +21,7 @@ from typing import cast
 
 from sfumato.errors import UsageError
 from sfumato.methods import Consistency, Method
-from sfumato.rules import Adjusted, Debiased, Prior, Then
+from sfumato.rules import Adjusted, Debiased, OffsetFirst, Prior
 from sfumato.rules.prior import Borrowed, Source
 
 
@@ -47,5 +49,5 @@ def debiaspl(
     if not tau >= 0:
         raise UsageError(f"debiaspl.tau={tau}: expected a number of 0 or more, such as 0.4.")
     leaning, family = Prior(num_classes, label_counts, prior, momentum=momentum), cast(Consistency, method)
-    family.refine = Then(Debiased(leaning, tau=tau), family.refine)
+    family.refine = OffsetFirst(Debiased(leaning, tau=tau), family.refine)
     family.divergence = Adjusted(family.divergence, Borrowed(leaning), tau=tau, target_tau=2 * tau)

@@ -11,6 +11,8 @@ from sfumato.errors import check_choice
 from sfumato.functional.adjust import adjusted, tilted
 from sfumato.functional.weigh import above
 from sfumato.rules.base import Refiner, Weigher, shifted
+from sfumato.rules.prior import Debiased
+from sfumato.rules.refine import Then
 from sfumato.running.curriculum import Curriculum, Replay
 from sfumato.types import Context, HeldOut
 
@@ -38,8 +40,13 @@ class ClassOffset(Refiner):
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         self.curriculum.follow(context.progress)
 
+    @property
+    def offset(self) -> Tensor:
+        """(C,) that is added to the logits."""
+        return -self.curriculum.offset
+
     def forward(self, p: Tensor) -> Tensor:
-        return tilted(p, -self.curriculum.offset)
+        return tilted(p, self.offset)
 
     def calibrate(self, held_out: HeldOut) -> None:
         """`held_out` is of the deployed network, so that what was deployed is added back first."""
@@ -55,29 +62,26 @@ class ClassOffset(Refiner):
         return c.offset if self.test_refine == "ema" else c.last_offset
 
 
-class OffsetFirst(Refiner):
-    """Another correction of what the offset has made of the predictions, those for labeled images alike.
+class OffsetFirst(Then):
+    """Another correction of what an offset has made of the predictions, those for labeled images alike.
 
     The offset is learned from plain logits. A correction that came first would take out what the offset takes out, and
-    the two together overdo it. One that compares with predictions for labeled images is shown these refined too.
+    the two together overdo it. One that compares with predictions for labeled images is shown these corrected too: it
+    would otherwise take back what the offset has done.
 
     Args:
-        offset: the first.
-        rest: the second.
+        first: which moves the logits.
+        second: the other.
     """
 
-    def __init__(self, offset: ClassOffset, rest: Refiner) -> None:
-        super().__init__()
-        self.offset, self.rest = offset, rest
+    def __init__(self, first: ClassOffset | Debiased, second: Refiner) -> None:
+        super().__init__(first, second)
+        self._moving = (first,)  # by its type; it is saved once
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
-        self.offset.observe(p, valid, context)
-        labeled = adjusted(context.labeled_logits, -self.offset.curriculum.offset)
-        self.rest.observe(self.offset(p), valid, replace(context, labeled_logits=labeled))
-
-    def forward(self, p: Tensor) -> Tensor:
-        refined: Tensor = self.rest(self.offset(p))
-        return refined
+        self.first.observe(p, valid, context)
+        labeled = adjusted(context.labeled_logits, self._moving[0].offset)
+        self.second.observe(self.first(p), valid, replace(context, labeled_logits=labeled))
 
 
 class ClassThreshold(Weigher):

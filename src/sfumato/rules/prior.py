@@ -148,8 +148,13 @@ class Debiased(Refiner):
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
         self.prior.observe(p, valid, context)
 
+    @property
+    def offset(self) -> Tensor:
+        """(C,) that is added to the logits."""
+        return -prior_offset(self.prior.value, self.tau)
+
     def forward(self, p: Tensor) -> Tensor:
-        return tilted(p, -prior_offset(self.prior.value, self.tau))
+        return tilted(p, self.offset)
 
 
 def label_shares(num_classes: int, label_counts: tuple[int, ...]) -> Tensor:
