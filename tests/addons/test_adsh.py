@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from sfumato.addons import join
 from sfumato.rules import EqualShare, Instead
 from sfumato.types import Progress
 from tests.addons.long_tail import CLASSES, FACTS, method_with
@@ -59,6 +61,21 @@ def test_the_head_may_be_what_is_predicted():
     weight = step(method_with("adsh", prior="predicted", momentum=0.0), z, z).pseudo.weight
     assert weight[20:].tolist() == [1.0, 0.0]
     assert step(method_with("adsh"), z, z).pseudo.weight[20:].tolist() == [0.0, 0.0]  # by labels it is class 0
+
+
+@pytest.mark.parametrize("prior", ["predicted", "estimated"])
+def test_the_prior_is_of_predictions_before_any_correction(prior):
+    """An alignment makes them even, or as the labels are: of these there is nothing to learn."""
+    plain, z = method_with("adsh", prior=prior, momentum=0.0), 3 * seen(HALF)
+    aligned = method_with("distribution_alignment", prior="uniform")
+    join("adsh", aligned, FACTS, {"prior": prior, "momentum": 0.0})
+    for method in (plain, aligned):
+        step(method, z, z, labeled=z)
+    assert plain.weigh.prior.value.std() > 0.01
+    assert torch.equal(aligned.weigh.prior.value, plain.weigh.prior.value)
+    keys = [key for key in aligned.state_dict() if "prior" in key]
+    assert keys
+    assert all(key.startswith("refine.first.prior") for key in keys)  # and once
 
 
 def test_what_it_replaces_goes_on_learning_for_the_rules_that_read_it():

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from sfumato.addons.unlabeled_prior import shown
 from sfumato.methods import Consistency, Method
 from sfumato.rules import EqualShare, Prior
 from sfumato.rules.offset import instead
@@ -38,12 +39,12 @@ def adsh(
         method: whose weights these replace.
         num_classes, label_counts: C, and how many labels each class has.
         threshold: of the most frequent class.
-        prior: says which class that is; as in `logit_adjustment`.
+        prior: says which class that is; as in `logit_adjustment`, of predictions before any correction.
         momentum: what is left of the predictions of a batch after the next one.
 
     Raises:
         UsageError: a threshold that is no probability, or a prior that is none.
     """
-    head = Prior(num_classes, label_counts, prior, momentum=momentum)
+    head = shown(method, Prior(num_classes, label_counts, prior, momentum=momentum))
     family = cast(Consistency, method)
     family.weigh = instead(family.weigh, EqualShare(num_classes, head, threshold=threshold, momentum=momentum))

@@ -10,7 +10,7 @@ from sfumato.functional.equal_share import confidence_edges, equal_share_thresho
 from sfumato.functional.probability import confidence
 from sfumato.functional.weigh import above
 from sfumato.rules.base import Weigher
-from sfumato.rules.prior import Prior
+from sfumato.rules.prior import Borrowed, Prior
 from sfumato.rules.threshold import checked_threshold
 from sfumato.running.histogram import ConfidenceHistogram
 from sfumato.types import Context
@@ -28,7 +28,7 @@ class EqualShare(Weigher):
 
     Args:
         num_classes: C.
-        prior: its most frequent class is the head.
+        prior: its most frequent class is the head. One that is to see predictions before any correction is borrowed.
         threshold: of the head class.
         momentum: what is left of a count after a batch.
         bins: of each histogram, half of them below the threshold.
@@ -38,17 +38,25 @@ class EqualShare(Weigher):
     """
 
     def __init__(
-        self, num_classes: int, prior: Prior, *, threshold: float = 0.95, momentum: float = 0.999, bins: int = 200
+        self,
+        num_classes: int,
+        prior: Prior | Borrowed,
+        *,
+        threshold: float = 0.95,
+        momentum: float = 0.999,
+        bins: int = 200,
     ) -> None:
         super().__init__()
         if bins < 2:
             raise UsageError(f"EqualShare(bins={bins}): expected at least 2; the default is 200.")
-        self.threshold, self.prior = checked_threshold("EqualShare", threshold), prior
+        self.threshold = checked_threshold("EqualShare", threshold)
+        self.prior: Prior | Borrowed = prior
         edges = confidence_edges(self.threshold, bins)
         self.seen = ConfidenceHistogram(num_classes, edges, momentum=momentum)
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
-        self.prior.observe(p, valid, context)
+        if isinstance(self.prior, Prior):
+            self.prior.observe(p, valid, context)
         self.seen.observe(*confidence(p), valid)
 
     @property
