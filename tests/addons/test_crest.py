@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from sfumato.functional.selection import progressive_power
 from sfumato.rules import ProgressiveAlignment
 from sfumato.rules.picking import RarestFirst
 from sfumato.types import Generations
-from tests.addons.long_tail import CLASSES, COUNTS, method_with, trained
+from tests.addons.long_tail import CLASSES, COUNTS, FACTS, method_with, trained
 from tests.given import step
 
 
@@ -57,6 +59,15 @@ def test_a_generation_is_aligned_with_the_labels_that_were_there_before() -> Non
     other = method_with("crest_plus")
     other.load_state_dict(method.state_dict())
     assert torch.equal(progressive(other).prior, progressive(method).prior)
+
+
+def test_a_class_without_labels_is_as_the_rarest() -> None:
+    """Aligned with a share of 0, it would never be predicted again."""
+    method = method_with("crest_plus", facts=replace(FACTS, label_counts=(80, 10, 10, 0)))
+    shares = torch.tensor([80.0, 10, 10, 10]) / 110
+    torch.testing.assert_close(progressive(method).goal, shares)
+    progressive(method).enter(1.0, torch.tensor([80, 10, 10, 0]))
+    torch.testing.assert_close(progressive(method).goal, shares)
 
 
 @pytest.mark.parametrize("name", ["crest", "crest_plus"])

@@ -58,8 +58,13 @@ def test_rates_are_shares(counts: list[int], rates: str) -> None:
     assert len(set(counts)) > 1 or (found == 1).all()
 
 
-def test_a_class_without_labels_is_the_rarest() -> None:
-    assert sampling_rates(torch.tensor([5, 0, 9]), 3.0).tolist() == pytest.approx([(5 / 9) ** (1 / 3), 1.0, 0.0])
+@pytest.mark.parametrize("rates", ["counts", "rank", "official"])
+def test_a_class_without_labels_is_as_the_rarest(rates) -> None:
+    """As one of no image, the most frequent class would have the rate 0 by it."""
+    given, meant = torch.tensor([1000, 500, 100, 0]), torch.tensor([1000, 500, 100, 100])
+    assert sampling_rates(given, 3.0, rates).tolist() == pytest.approx(sampling_rates(meant, 3.0, rates).tolist())
+    assert sampling_rates(given, 3.0, rates).tolist()[0] == pytest.approx(0.1 ** (1 / 3))
+    assert sampling_rates(torch.tensor([0, 0]), 3.0, rates).tolist() == [1.0, 1.0]
 
 
 def test_a_larger_alpha_takes_more_of_the_frequent() -> None:

@@ -12,7 +12,8 @@ are picked anew after each generation. CReST+ aligns the predictions in training
     t_g = (1 - (g - 1) / (G - 1)) + (g - 1) / (G - 1) t_min
 
 in generation g of G, renormalized. The average prediction that this takes is that of the generation alone. The peer's
-six generations have a quarter of the steps of its other methods each: `recipe=long_tail train.steps=65536`.
+six generations have a quarter of the steps of its other methods each: `recipe=long_tail train.steps=65536`. A class
+without labels counts as the rarest of the others.
 
 The released code takes the number of a class for its rank (`rates="official"`), which is the same only where classes
 are sorted by frequency, and idealizes the counts to a geometric tail, as `rates="rank"` does by rank. A peer labels
@@ -23,13 +24,12 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
-
 from sfumato.errors import UsageError
 from sfumato.functional.selection import Rates
 from sfumato.methods import Consistency, Method
 from sfumato.rules import ProgressiveAlignment, Then
 from sfumato.rules.picking import RarestFirst
+from sfumato.rules.prior import label_shares
 from sfumato.types import Generations
 
 
@@ -83,8 +83,8 @@ def crest_plus(
     count = _checked("crest_plus", generations, alpha)
     _enter("crest_plus", method, dense, Generations(count, RarestFirst(alpha, rates), last_power=t_min))
     family = cast(Consistency, method)
-    shares = torch.tensor(label_counts, dtype=torch.float32)
-    family.refine = Then(family.refine, ProgressiveAlignment(num_classes, shares, momentum=momentum))
+    alignment = ProgressiveAlignment(num_classes, label_shares(num_classes, label_counts), momentum=momentum)
+    family.refine = Then(family.refine, alignment)
 
 
 def _checked(name: str, generations: int, alpha: float) -> int:

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sfumato.functional.prior_shift import class_shares
+
 Rates = Literal["counts", "rank", "official"]
 
 
@@ -39,18 +41,18 @@ def sampling_rates(counts: Tensor, alpha: float, rates: Rates = "counts") -> Ten
     The class of rank r by frequency, 0 first, has the rate (n_{C-1-r} / n_0)^(1 / alpha): the rarest one 1, the most
     frequent one least.
 
-    counts: (C,) labels of each class. alpha: the inverse of the paper's exponent. rates: "counts", by the counts
-    themselves; "rank", by those of the geometric tail from the largest to the smallest count; "official", by this tail
-    too, with the number of the class in the place of its rank, as the released code has it: the same where classes are
-    sorted by frequency, and wrong elsewhere.
+    counts: (C,) labels of each class; one without any counts as the rarest of the others. alpha: the inverse of the
+    paper's exponent. rates: "counts", by the counts themselves; "rank", by those of the geometric tail from the largest
+    to the smallest count; "official", by this tail too, with the number of the class in the place of its rank, as the
+    released code has it: the same where classes are sorted by frequency, and wrong elsewhere.
     """
-    counts = counts.double()
+    counts = class_shares(counts.double())
     last = len(counts) - 1
     rank = frequency_rank(counts) if rates != "official" else torch.arange(last + 1, device=counts.device)
     if rates == "counts":
         ratio = counts.sort(descending=True).values[last - rank] / counts.max()
     else:
-        imbalance = counts.max() / counts.min().clamp_min(1)
+        imbalance = counts.max() / counts.min()
         ratio = imbalance ** (-(last - rank).double() / max(1, last))
     return ratio ** (1 / alpha)
 

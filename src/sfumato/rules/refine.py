@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import UsageError, check_choice
+from sfumato.functional.prior_shift import class_shares
 from sfumato.functional.probability import class_counts, class_sums, probability
 from sfumato.functional.refine import align, sharpen
 from sfumato.rules.base import Refiner
@@ -174,4 +175,4 @@ class ProgressiveAlignment(DistributionAlignment):
         """Before the training of a generation: its power, and the labels (C,) that were there before any joined."""
         assert isinstance(self.prior, Tensor)
         self.power = power
-        self.prior.copy_(counts / counts.sum())
+        self.prior.copy_(class_shares(counts.float()))
