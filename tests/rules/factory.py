@@ -86,8 +86,10 @@ def _build(rule: type[Rule], given: dict[str, Any], num_classes: int, space: tup
         elif name == "dense":
             arguments[name] = bool(space)
         elif parameter.default is inspect.Parameter.empty and name not in ("args", "kwargs"):
-            if hints[name] in INSTANCES:
-                arguments[name] = INSTANCES[hints[name]](num_classes)
+            kinds = [hints[name], *get_args(hints[name])]  # of several the first that there is one of
+            known = next((kind for kind in kinds if kind in INSTANCES), None)
+            if known is not None:
+                arguments[name] = INSTANCES[known](num_classes)
             elif name in FACTS:
                 arguments[name] = FACTS[name]
             else:
