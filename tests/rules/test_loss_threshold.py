@@ -1,6 +1,7 @@
 """Dash's limit: where it comes from, how it falls, and what it lets pass."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from sfumato.errors import UsageError
 from sfumato.functional.probability import probability
 from sfumato.rules import LossThreshold, SoftThenHard
 from sfumato.types import Progress
-from tests.given import learn
+from tests.given import context, learn
 
 P = probability(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) * 3)
 
@@ -42,6 +43,25 @@ def test_nothing_counts_before_the_warm_up_ends_and_rho_is_of_its_end():
 def test_without_a_warm_up_the_first_labels_tell():
     rule = shown(LossThreshold(warmup=0.1), 2.0, 7.0, start=30)
     torch.testing.assert_close(rule.labeled.value, torch.tensor(2.0))
+
+
+def test_the_limit_falls_from_the_step_at_which_it_was_first_known():
+    """Without unlabelled images for longer than the warm-up: the same limit so many stages later."""
+    early, late = LossThreshold(warmup=0.1, stage=0.05), LossThreshold(warmup=0.1, stage=0.05)
+    for since, stage in ((0, 0), (24, 0), (25, 1), (260, 10)):
+        shown(early, 2.303, start=50 + since, steps=500)
+        shown(late, 2.303, start=150 + since, steps=500)
+        torch.testing.assert_close(late.rho, torch.tensor(1.0001 * 2.303 * 1.27**-stage))
+        assert torch.equal(late.rho, early.rho)
+    assert late.state_dict()["begin"] == 150
+
+
+def test_without_labels_there_is_no_limit_and_no_stage():
+    rule = LossThreshold(warmup=0.1, stage=0.05)
+    rule.observe(P, torch.ones(6), replace(context(P, progress=Progress(20, 100)), labeled_valid=torch.zeros(1)))
+    assert (rule.rho, rule(P).sum(), bool(rule.hard)) == (-1, 0, False)
+    shown(rule, 2.0, start=40)
+    torch.testing.assert_close(rule.rho, torch.tensor(1.0001 * 2.0))
 
 
 def test_stages_are_shares_of_the_training():

@@ -18,7 +18,7 @@ the first tenth of which is of labels alone.
 
 The warm-up counts the labels-only steps at the start, `train.unlabeled_start`, in which nothing can be measured, as the
 method is told of no step without unlabeled images: `warmup` is to be a little larger. If it is not, rho is what the
-first labeled batch beside unlabeled images costs.
+first labeled batch beside unlabeled images costs, and the stages count from this step.
 """
 
 from __future__ import annotations

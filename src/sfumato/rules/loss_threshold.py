@@ -21,7 +21,8 @@ class LossThreshold(Weigher):
 
     rho_t = max(factor gamma^-t rho, floor); t counts stages from the end of the warm-up, of which all weights are 0.
     rho is what the labelled batches cost late in the warm-up, a moving average; where the warm-up had no unlabelled
-    images, so that nothing was observed, it is what the first labelled batch after it costs. Nothing else moves it.
+    images, so that nothing was observed, it is what the first labelled batch after it costs, and t counts from there.
+    Nothing else moves it.
 
     Args:
         factor, gamma: C and gamma of the paper.
@@ -36,6 +37,7 @@ class LossThreshold(Weigher):
     """
 
     rho: Tensor  # rho_t; below 0 until the warm-up ends
+    begin: Tensor  # the step from which t counts; below 0 until labels were observed
 
     def __init__(
         self,
@@ -61,19 +63,23 @@ class LossThreshold(Weigher):
         self.warmup, self.stage = warmup, stage
         self.labeled = RunningMean(floor, momentum=momentum, init="debiased")
         self.register_buffer("rho", torch.tensor(-1.0))
-
-    def _stage(self, progress: Progress) -> int:
-        """t, below 0 during the warm-up. Of whole steps: a quotient of shares would be off by one now and then."""
-        since = progress.step - round(self.warmup * progress.steps)
-        return since // max(1, round(self.stage * progress.steps))
+        self.register_buffer("begin", torch.tensor(-1))
 
     def observe(self, p: Tensor, valid: Tensor, context: Context) -> None:
-        t, seen = self._stage(context.progress), context.labeled_valid
+        seen, step, end = context.labeled_valid, context.progress.step, round(self.warmup * context.progress.steps)
         cost = cross_entropy(context.labeled_logits, context.labeled_y.masked_fill(seen == 0, 0))
-        measured = seen if t < 0 else seen * (self.labeled.batches == 0)
+        measured = seen if step < end else seen * (self.labeled.batches == 0)
         self.labeled.observe(cost.masked_fill(measured == 0, 0.0).sum(), measured.sum())
-        if t >= 0:
-            self.rho.copy_((self.factor * self.gamma**-t * self.labeled.value).clamp_min(self.floor))
+        first = (self.begin < 0) & (self.labeled.batches > 0)
+        self.begin.copy_(torch.where(first, max(step, end), self.begin))
+        if step >= end:
+            rho = self.factor * self.gamma ** -self._stage(context.progress) * self.labeled.value
+            self.rho.copy_(torch.where(self.begin < 0, self.rho, rho.clamp_min(self.floor)))
+
+    def _stage(self, progress: Progress) -> Tensor:
+        """t, (). Of whole steps: a quotient of shares would be off by one now and then."""
+        t = (progress.step - self.begin) // max(1, round(self.stage * progress.steps))
+        return t.to(self.rho.dtype)
 
     @property
     def hard(self) -> Tensor:
