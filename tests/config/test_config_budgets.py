@@ -110,6 +110,14 @@ def test_the_warm_up_and_stages_of_dash_are_the_published_ones() -> None:
     assert of("protocol=cifar10", "budget=quick", "method=dash").method.options == {}
 
 
+def test_batch_norm_sees_all_views_together_as_published() -> None:
+    """That every method can be trained so is a law of tests/methods: losses_are_finite_and_teach_the_student."""
+    for name, budgets in BUDGETS.items():
+        for budget in {"paper", "long_tail"} & set(budgets):
+            assert of(f"protocol={name}", f"budget={budget}").train.layout == "concat", (name, budget)
+    assert of("protocol=cifar10", "budget=quick").train.layout == "split"
+
+
 def test_every_method_for_whole_images_resolves_with_every_budget() -> None:
     """Who needs averaged weights has them: add `NAME: {train.ema: ...}` to the methods of recipes/usb.yaml."""
     walked, lacking = 0, []
