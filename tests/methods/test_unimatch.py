@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
+from sfumato.addons import join
 from sfumato.errors import UsageError
 from sfumato.forward import Nets
 from sfumato.methods import Facts, build
@@ -85,6 +87,26 @@ def test_unimatch(task, layout, options):
     torch.testing.assert_close(losses.extras["feature_dropout"], lambda_feature * perturbed, rtol=1e-9, atol=0)
     want = torch.autograd.grad(supervised + lambda_u * sum(terms) / 2 + lambda_feature * perturbed, net.head.weight)
     torch.testing.assert_close(torch.autograd.grad(losses.total, net.head.weight), want, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("addon", ["logit_adjustment", "saw"])
+def test_an_add_on_changes_the_loss_of_both_streams(addon):
+    """The one of dropped features had a cross-entropy of its own."""
+    facts = Facts(C, 64, num_labeled=8, label_counts=(100, *(1,) * (C - 1)))
+    method = build("unimatch", facts, {"threshold": 0.6, "halve": False}).double()
+    join(addon, method, facts)
+    nets, batch = setting(method, CLASSIFICATION)
+    losses, u = method.loss(nets, batch, Progress(3, 9)), batch.unlabeled
+    pseudo, net, charge = losses.pseudo, nets.student, method.double().divergence
+    kept = (u.draw("feature dropout", 8) >= 0.5).double() / 0.5
+    dropped = head(net, body(net, u.weak) * kept[:, :, None, None], dense=False)
+    want = (charge(dropped, pseudo.target) * pseudo.weight * u.valid).sum() / u.valid.sum()
+    torch.testing.assert_close(losses.extras["feature_dropout"], 0.5 * want)
+    plain = term(dropped, pseudo.target, pseudo.weight, u.valid)
+    assert (want - plain).abs() > 1e-4
+    assert not [key for key in method.state_dict() if key.startswith("extras")]
+    again = deepcopy(method)
+    assert again.extras[0]._method[0] is again
 
 
 @TASKS

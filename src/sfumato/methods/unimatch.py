@@ -47,11 +47,15 @@ def unimatch(
         UsageError: a threshold that is no probability, or nothing left of the features.
     """
     rate = checked_rate("unimatch", feature_dropout) if lambda_feature else 0.0
-    return Consistency(
+    dropped = FeaturePerturbation(weight=lambda_feature, normalize=normalize) if rate else None
+    method = Consistency(
         weigh=FixedThreshold(threshold),
         lambda_u=lambda_u,
         views=ViewSpec(strong=2, feature_dropout=rate, labeled_strong=labeled_strong),
-        extra=FeaturePerturbation(weight=lambda_feature, normalize=normalize) if rate else None,
+        extra=dropped,
         normalize=normalize,
         scale=0.5 if halve else 1.0,
     )
+    if dropped is not None:
+        dropped.of(method)
+    return method

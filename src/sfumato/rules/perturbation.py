@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
 from sfumato.errors import UsageError, check_choice
@@ -11,6 +13,12 @@ from sfumato.rules.base import Extra
 from sfumato.types import Batch, Networks, Pseudo, Views
 
 
+class Charging(Protocol):
+    """A method with a loss of pseudo-labels."""
+
+    divergence: Divergence
+
+
 class FeaturePerturbation(Extra):
     """lambda mean(w D(perturbed, target)): the pseudo-label of the weak view charged to its perturbed output.
 
@@ -18,7 +26,7 @@ class FeaturePerturbation(Extra):
 
     Args:
         weight: lambda.
-        divergence: the charge, (logits, target) -> (N, *S).
+        divergence: the charge, (logits, target) -> (N, *S); after `of` it is that of the method.
         normalize: as in `Consistency`.
 
     Raises:
@@ -33,11 +41,17 @@ class FeaturePerturbation(Extra):
         super().__init__()
         check_choice("FeaturePerturbation", "normalize", normalize, DIVISORS)
         self.weight, self.divergence, self.normalize = weight, divergence, normalize
+        self._method: tuple[Charging, ...] = ()  # in a tuple: it is not a part of this
+
+    def of(self, method: Charging) -> None:
+        """Charge as `method` does at every call, with what add-ons have made of its divergence."""
+        self._method = (method,)
 
     def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
         if views.perturbed is None or pseudo is None:
             raise UsageError("FeaturePerturbation needs the perturbed output: ViewSpec(feature_dropout=0.5).")
-        charge = self.divergence(views.perturbed.logits, pseudo.target)
+        divergence = self._method[0].divergence if self._method else self.divergence
+        charge = divergence(views.perturbed.logits, pseudo.target)
         return self.weight * weighted_mean(charge, pseudo.weight, over=pseudo.valid, normalize=self.normalize)
 
 
