@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sfumato.bench.file import read_bench
 from sfumato.bench.measure import Cost, measure
 from sfumato.bench.run import Plan, plan
 from sfumato.config import Config, load
-from sfumato.run import prepare
+from sfumato.run import held_labels, prepare
 from tests.run.pictures_on_disk import class_folders
 
 COST = Cost(start=2.0, labels_only=0.1, full=0.5, image=0.01, memory=1.5, device_memory=0.0)
@@ -45,6 +46,8 @@ def test_seconds_of_a_run() -> None:
     generations = load(overrides=[*words, "eval_every=40"])
     thrice = 3 * (20 * 0.1 + 80 * 0.5 + (evaluations + at_the_end) * 0.01)
     assert COST.seconds(generations, HELD_OUT) == pytest.approx(2 + thrice)
+    again = 2 * (20 * 0.1 + 80 * 0.5 + (evaluations + at_the_end) * 0.01)
+    assert replace(COST, trainings=2).seconds(config, HELD_OUT) == pytest.approx(2 + again)
 
 
 def test_the_total_counts_what_is_left(planned: Plan) -> None:
@@ -75,6 +78,36 @@ def test_finished_and_half_done_runs(planned: Plan) -> None:
     one = COST.seconds(planned.cells[0].config, HELD_OUT)
     assert sum(kind.left for kind in found.kinds) == pytest.approx((8 - 1 - 0.25) * one)
     assert found.totals()[0].startswith("8 runs, 1 done and 7 left;")
+
+
+def test_a_run_of_two_trainings_is_half_done_after_the_first(planned: Plan) -> None:
+    def left() -> float:
+        return sum(kind.left for kind in estimate(planned, say=lambda line: None, measure_all=twice).kinds) / one
+
+    def twice(configs: Sequence[Config], planned: Plan) -> list[Measured]:
+        return [(replace(COST, trainings=2), HELD_OUT)] * len(configs)
+
+    one = replace(COST, trainings=2).seconds(planned.cells[0].config, HELD_OUT)
+    folder = planned.folder / planned.cells[0].path
+    (folder / "rounds" / "1").mkdir(parents=True)
+    (folder / "rounds" / "1" / "metrics.jsonl").write_text('{"step": 50}\n')
+    assert left() == pytest.approx(8 - 0.25)
+    (folder / "rounds" / "1" / "metrics.jsonl").write_text('{"step": 100}\n')
+    (folder / "metrics.jsonl").write_text('{"step": 20}\n')
+    assert left() == pytest.approx(8 - 0.6)
+
+
+def test_the_trainings_of_held_out_labels_are_counted(planned: Plan) -> None:
+    (config,) = [cell.config for cell in planned.cells if cell.name == "bars, 9 labels, fixmatch, seed 0"]
+    table = prepare.open_table(config)
+
+    def learning(how: str) -> Config:
+        section = type(config.addon).model_validate({"name": "seval", "val": how})
+        return config.model_copy(update={"addon": section})
+
+    assert held_labels.trainings(config, table) == held_labels.trainings(learning("split_online"), table) == 1
+    cost, _ = measure(learning("split_estimate"), threads=1)
+    assert cost.trainings == 2
 
 
 def test_too_much_memory_is_told(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from sfumato.bench.grid import Cell, distinct
@@ -118,9 +119,16 @@ def _kind(plan: Plan, cells: Sequence[Cell], cost: Cost, held_out: dict[str, int
         if files.metrics_of(folder) is not None:
             done += 1
             continue
-        steps = cell.config.train.steps
-        left += whole * (1 - min(Job("", folder, [], steps).step(), steps) / steps)
+        left += whole * max(
+            0.0, 1 - _steps_done(folder, cell.config) / (cell.config.train.steps * cost.count(cell.config))
+        )
     return Kind(cells[0].data, cells[0].method, cost, len(cells), done, sum(seconds) / len(cells), left)
+
+
+def _steps_done(folder: Path, config: Config) -> int:
+    """Of the trainings of a run, those before the last in folders of their own."""
+    trainings = [*folder.glob("rounds/*"), folder]
+    return sum(min(Job("", one, [], config.train.steps).step(), config.train.steps) for one in trainings)
 
 
 def in_processes(configs: Sequence[Config], plan: Plan) -> list[Measured]:

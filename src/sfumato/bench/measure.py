@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from sfumato.config import Config
-from sfumato.run import prepare, rounds
+from sfumato.run import held_labels, prepare, rounds
 from sfumato.train import Result, train
 from sfumato.types import Rounds
 
@@ -34,15 +34,20 @@ class Cost:
     image: float  # one image of an evaluation
     memory: float
     device_memory: float  # of the accelerator, 0 without one
+    trainings: int = 1  # one after the other, by what labels are held out; those of rounds count themselves
+
+    def count(self, config: Config) -> int:
+        """How many trainings a run has, each of all steps."""
+        plan = rounds.plan_of(config)
+        return self.trainings if plan is None else plan.count
 
     def seconds(self, config: Config, held_out: Mapping[str, int]) -> float:
         """Of a whole run. held_out: images of val and test."""
         steps = config.train.steps
-        plan = rounds.plan_of(config)
-        stored = isinstance(plan, Rounds)
+        stored = isinstance(rounds.plan_of(config), Rounds)
         warm = 0 if stored else round(config.train.unlabeled_start * steps)
         one = warm * self.labels_only + (steps - warm) * self.full
-        count = 1 if plan is None else plan.count
+        count = self.count(config)
         trainings = steps * self.labels_only + (count - 1) * one if stored else count * one
         evaluations = -(-steps // config.train.eval_every) * held_out["val"]
         last = 3 * (held_out["val"] + held_out["test"])  # averaged weights, the student, the best on validation
@@ -83,6 +88,7 @@ def measure(config: Config, threads: int) -> tuple[Cost, dict[str, int]]:
         image=_evaluation(data, result),
         memory=highest_memory(),
         device_memory=torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0,
+        trainings=held_labels.trainings(config, table),
     )
     return cost, {"val": len(splits.val), "test": len(splits.test)}
 

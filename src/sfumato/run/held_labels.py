@@ -52,6 +52,11 @@ def held_labels(config: Config, table: prepare.AnyTable) -> HeldLabels | None:
     return method.held_labels
 
 
+def trainings(config: Config, table: prepare.AnyTable) -> int:
+    """How many there are in a run, each of all steps."""
+    return 2 if held_labels(config, table) == "split_estimate" else 1
+
+
 def check(config: Config, method: Method, table: prepare.AnyTable, splits: Splits) -> None:
     """Raise a UsageError where there are no labels to learn from."""
     if method.held_labels == "extra" and not len(splits.val):
