@@ -18,7 +18,7 @@ def given(addon: str, prior: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("addon", ADDONS)
 def test_names_and_numbers(addon):
-    assert given(addon, "estimated") == {"prior": "estimated"}
+    assert given(addon, "estimated").items() >= {"prior": "estimated"}.items()
     ten = given(addon, "[10,9,8,7,6,5,4,3,2,1]")
     assert len(ten["prior"]) == 10
     with pytest.raises(UsageError, match=r"^prior has 10 numbers: expected one for each of the 4 classes\.$"):
