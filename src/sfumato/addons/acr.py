@@ -207,8 +207,14 @@ def acr(
         momentum: of the estimate.
 
     Raises:
-        UsageError: a number out of range, or counts that are not those of the classes.
+        UsageError: a number out of range, counts that are not those of the classes, or a method whose pseudo-labels are
+            charged otherwise than labels are.
     """
+    if cast(Consistency, method).divergence is not cross_entropy:
+        raise UsageError(
+            "acr makes each pseudo-label its most probable class, and this method charges predictions, by another "
+            "measure than the cross-entropy: take fixmatch, freematch or another method with a threshold."
+        )
     if not 0 <= threshold <= 1 or not 0 <= start <= 1:
         raise UsageError(f"acr(threshold={threshold}, start={start}): expected numbers between 0 and 1.")
     if min(strength, balanced_strength, label_strength) < 0:
