@@ -161,7 +161,7 @@ class AdjustedTargets(Targeter):
     def forward(self, p: Tensor) -> Target:
         moved = tilted(p, self._branch[0].offset())
         label, own = moved.argmax(dim=1), self.target(moved)
-        soft = isinstance(own, Tensor) and own.is_floating_point()  # the charge may know no other form
+        soft = isinstance(own, Tensor) and own.is_floating_point()  # what else reads targets may know no other form
         return one_hot(label, p.shape[1], p.dtype) if soft else label
 
 
