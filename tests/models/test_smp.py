@@ -12,6 +12,8 @@ from torch import nn
 from sfumato.errors import UsageError
 from sfumato.models import FeatureDropout, Segmenter, build_segmenter
 from sfumato.models.smp import LenientBatchNorm
+from sfumato.rules.base import with_output
+from sfumato.running.second_head import SecondHead
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +97,26 @@ def test_our_forward_is_theirs_up_to_the_enlargement(name: str, package: ModuleT
     other = theirs(encoder_name=encoder, encoder_weights=None, classes=5, **options).eval()
     other.encoder.load_state_dict(model.encoder.net.state_dict(), strict=name != "smp_dpt")
     other.decoder.load_state_dict(model.decoder.net.state_dict())
-    head = other.segmentation_head.head if name == "smp_dpt" else other.segmentation_head[0]
-    head.load_state_dict(model.classifier.state_dict())
+    head = other.segmentation_head.head if name == "smp_dpt" else other.segmentation_head
+    mine = (*model.decoder.last.children(), model.classifier)  # in DPT a convolution and a batch norm come before
+    learned = [[one for one in layers if list(one.parameters())] for layers in (head, mine)]
+    assert len(learned[0]) == (3 if name == "smp_dpt" else 1)
+    for its, ours in zip(*learned, strict=True):
+        its.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 64, 96)
     assert torch.allclose(model(x).logits, other(x), atol=1e-4)
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("size", [64, 65, 81, 97])
+def test_a_second_head_gives_what_the_network_with_its_weights_gives(name: str, size: int) -> None:
+    """In sizes that are filled up for the encoder too, where the embedding is cut before the head gets it."""
+    model = net(name).eval()
+    head, x = SecondHead(model, 5, dense=True), torch.randn(2, 3, size, size)
+    deployed, found = with_output(model, head.deployed())(x).logits, head(model(x).features, (size, size))
+    seen = size - model.classifier.kernel_size[0] // 2  # a 3x3 convolution would look past the cut
+    torch.testing.assert_close(found[..., :seen, :seen], deployed[..., :seen, :seen], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("package")

@@ -77,7 +77,7 @@ def build_segmenter(
     _check(name, num_classes, in_channels, pretrained, encoder, weights)
     made: Encoder
     decoder: Decoder
-    classifier: nn.Module | None = None
+    classifier: nn.Conv2d | None = None
     if name == "small_seg":
         made, decoder = _small(in_channels, options)
     elif name in DECODERS:

@@ -50,7 +50,7 @@ class Segmenter(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, decoder: Decoder, classifier: nn.Module, *, num_classes: int, frozen: bool = False
+        self, encoder: Encoder, decoder: Decoder, classifier: nn.Conv2d, *, num_classes: int, frozen: bool = False
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -68,15 +68,19 @@ class Segmenter(nn.Module):
         return self.decoder.num_features
 
     @property
-    def output_layer(self) -> nn.Conv2d | None:
-        """The convolution whose output are the coarse logits; None of a classifier that does not end in one."""
-        layers = [module for module in self.classifier.modules() if not list(module.children())]
-        return layers[-1] if isinstance(layers[-1], nn.Conv2d) else None
+    def output_layer(self) -> nn.Conv2d:
+        """The layer of the embedding whose output are the coarse logits."""
+        return self.classifier
 
     @property
     def stride(self) -> float:
         """Image pixels to one of the embedding."""
         return self.decoder.stride
+
+    @property
+    def multiple(self) -> int:
+        """What the height and width of images are filled up to a multiple of."""
+        return self.encoder.multiple
 
     @property
     def tap_channels(self) -> tuple[int, ...]:
@@ -157,7 +161,7 @@ class Segmenter(nn.Module):
         )
 
     def _filled(self, size: tuple[int, ...]) -> tuple[int, int]:
-        multiple = self.encoder.multiple
+        multiple = self.multiple
         return math.ceil(size[0] / multiple) * multiple, math.ceil(size[1] / multiple) * multiple
 
     def _inside(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:

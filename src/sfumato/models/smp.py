@@ -5,7 +5,9 @@ Its models differ from what they are named after, or refuse what our crops are, 
 - DeepLabV3+ has separable convolutions in its pyramid, dropout 0.5 and rates 12, 24, 36: here full ones, none and
   6, 12, 18, as in the reference. The two convolutions behind it stay separable; those of "deeplabv3plus" are not.
 - Images must be a multiple of the stride. `Segmenter` fills them and cuts the logits.
-- Heads enlarge by a fixed factor. Only their convolution is used; `Segmenter` resizes to the image.
+- Heads enlarge by a fixed factor. Only their last convolution is the classifier, and what comes before it, in DPT a
+  convolution and a batch norm, is of the decoder, so that the embedding is what the logits are a linear map of.
+  `Segmenter` resizes to the image.
 - Batch norms behind a mean over the whole image fail on a batch of one; see `LenientBatchNorm`.
 - DPT puts together maps of the wrong sizes when the patch is no power of two, 14 in DINOv2; see `_dpt_decoder`.
 """
@@ -61,7 +63,7 @@ KINDS = {
 class SmpParts:
     encoder: Encoder
     decoder: Decoder
-    classifier: nn.Module  # the embedding to logits, as coarse
+    classifier: nn.Conv2d  # the embedding to logits, as coarse
 
 
 class SmpEncoder(Encoder):
@@ -99,9 +101,12 @@ class SmpEncoder(Encoder):
 
 
 class SmpDecoder(Decoder):
-    def __init__(self, net: nn.Module, *, num_features: int, stride: float, levels: int | None) -> None:
+    def __init__(
+        self, net: nn.Module, last: nn.Module, *, num_features: int, stride: float, levels: int | None
+    ) -> None:
         super().__init__()
         self.net = net
+        self.last = last  # what the head does before its last convolution
         self.num_features = num_features
         self.stride = stride
         self.levels = levels  # of a transformer: how many of the features are maps, tokens following
@@ -113,6 +118,7 @@ class SmpDecoder(Decoder):
             embedding = self.net(maps, tokens or [None] * self.levels)
         else:
             embedding = self.net(list(features))  # a list of its own: the package writes into it
+        embedding = self.last(embedding)
         return embedding
 
 
@@ -178,9 +184,10 @@ def smp_parts(
     )
     _make_lenient(model.decoder)
     levels = len(taps) if name == "smp_dpt" else None
-    num_features, stride = _measure(made, model.decoder, in_channels, levels)
-    decoder = SmpDecoder(model.decoder, num_features=num_features, stride=stride, levels=levels)
-    return SmpParts(made, decoder, _classifier(model.segmentation_head))
+    last, classifier = _parted(model.segmentation_head)
+    num_features, stride = _measure(made, model.decoder, last, in_channels, levels)
+    decoder = SmpDecoder(model.decoder, last, num_features=num_features, stride=stride, levels=levels)
+    return SmpParts(made, decoder, classifier)
 
 
 def _package(name: str) -> Any:
@@ -278,26 +285,25 @@ def _make_lenient(module: nn.Module) -> None:
             _make_lenient(child)
 
 
-def _classifier(head: Any) -> nn.Module:
-    """The head up to where it enlarges, without dropout."""
-    classifier: nn.Module = head.head if hasattr(head, "head") else head[0]
-    for module in classifier.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return classifier
+def _parted(head: Any) -> tuple[nn.Module, nn.Conv2d]:
+    """What a head does before its last convolution, without dropout, and that; what enlarges is left out."""
+    *before, classifier = head.head if hasattr(head, "head") else (head[0],)
+    return nn.Sequential(*(module for module in before if not isinstance(module, nn.Dropout))), classifier
 
 
-def _measure(encoder: Encoder, decoder: nn.Module, in_channels: int, levels: int | None) -> tuple[int, float]:
+def _measure(
+    encoder: Encoder, decoder: nn.Module, last: nn.Module, in_channels: int, levels: int | None
+) -> tuple[int, float]:
     """Width and stride of the embedding, by one small image."""
     side = encoder.multiple * max(1, 64 // encoder.multiple)
-    probe = SmpDecoder(decoder, num_features=0, stride=1.0, levels=levels)
-    modes = encoder.training, decoder.training
+    probe = SmpDecoder(decoder, last, num_features=0, stride=1.0, levels=levels)
+    modes = encoder.training, probe.training
     encoder.eval()
-    decoder.eval()
+    probe.eval()
     with torch.no_grad():
         embedding = probe(encoder(torch.zeros(1, in_channels, side, side)))
     encoder.train(modes[0])
-    decoder.train(modes[1])
+    probe.train(modes[1])
     return embedding.shape[1], side / embedding.shape[2]
 
 
