@@ -7,6 +7,7 @@ import torch
 
 from sfumato.errors import UsageError
 from sfumato.running import margin_memory
+from sfumato.running import memory as sizes
 from sfumato.running.margin_memory import MarginMemory
 
 N, C = 30, 4
@@ -118,7 +119,7 @@ def test_a_large_table_goes_to_a_file_and_says_so(monkeypatch):
 
 
 def test_a_table_larger_than_the_memory_says_its_size_and_offers_a_file(monkeypatch):
-    monkeypatch.setattr(margin_memory, "_memory", lambda: 2**30)
+    monkeypatch.setattr(sizes, "machine_memory", lambda: 2**30)
     text = (
         "The margins of 1,281,167 samples and 1,000 classes take 4.8 GiB, and this machine has 1.0 GiB of memory. Use "
         "memory='mapped', which keeps them in a file."

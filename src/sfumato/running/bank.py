@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sfumato.distributed import gather_batch
 from sfumato.functional.prototypes import unit
 from sfumato.running.average import checked_momentum
+from sfumato.running.memory import check_fits
 
 
 class LabeledBank(nn.Module):
@@ -19,6 +20,7 @@ class LabeledBank(nn.Module):
 
     Merge rule: batches are gathered first, and all ranks hold the whole bank. A step costs O(batch), however many
     samples there are. Buffers: `features`, `label`, `filled`, each with a last row for writes that must not happen.
+    UsageError where they do not fit in the memory of the machine.
     """
 
     features: Tensor  # (num_labeled + 1, D)
@@ -28,6 +30,11 @@ class LabeledBank(nn.Module):
     def __init__(self, num_labeled: int, *, dim: int, momentum: float = 0.7) -> None:
         super().__init__()
         self.num_labeled, self.momentum = num_labeled, checked_momentum(momentum)
+        check_fits(
+            f"The features of {num_labeled:,} labeled samples, {dim:,} numbers each,",
+            4 * (num_labeled + 1) * dim,
+            "Use a smaller dim, or a method that keeps none of each sample, such as comatch.",
+        )
         self.register_buffer("features", torch.zeros(num_labeled + 1, dim))
         self.register_buffer("label", torch.zeros(num_labeled + 1, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros(num_labeled + 1, dtype=torch.bool))

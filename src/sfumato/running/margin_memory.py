@@ -8,7 +8,6 @@ apm = MarginMemory(num_unlabeled, num_classes)      # C numbers a sample: the ma
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import warnings
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from sfumato.distributed import gather_batch
 from sfumato.errors import UsageError, check_choice
 from sfumato.running.average import checked_momentum
+from sfumato.running.memory import check_fits, readable
 
 Decay = Literal["mean", "eq5", "ema"]
 Storage = Literal["auto", "ram", "mapped"]
@@ -168,40 +168,23 @@ def _mapped(shape: tuple[int, ...], memory: Storage) -> bool:
     size = 4 * torch.Size(shape).numel()
     words = f"The margins of {shape[0] - 1:,} samples" + (f" and {shape[1]:,} classes" if len(shape) > 1 else "")
     if memory == "ram":
-        there = _memory()
-        if there is not None and size > there:
-            raise UsageError(
-                f"{words} take {_readable(size)}, and this machine has {_readable(there)} of memory. Use "
-                "memory='mapped', which keeps them in a file."
-            )
+        check_fits(words, size, "Use memory='mapped', which keeps them in a file.")
         return False
     if memory == "auto" and size <= MAPPED_ABOVE:
         return False
     folder = Path(tempfile.gettempdir())
     if size > (free := shutil.disk_usage(folder).free):
         raise UsageError(
-            f"{words} take {_readable(size)} in a file, and {folder} has {_readable(free)} free. Set TMPDIR to a "
+            f"{words} take {readable(size)} in a file, and {folder} has {readable(free)} free. Set TMPDIR to a "
             "folder on a larger disk, or train on fewer samples."
         )
     if memory == "auto":
         warnings.warn(
-            f"{words} take {_readable(size)}: they are kept in a file in {folder}, which a step has to wait for. With "
+            f"{words} take {readable(size)}: they are kept in a file in {folder}, which a step has to wait for. With "
             "memory enough, memory='ram' is faster.",
             stacklevel=4,
         )
     return True
-
-
-def _memory() -> int | None:
-    """Bytes of memory of this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _readable(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
 def _in_a_file(shape: tuple[int, ...]) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sfumato.distributed import gather_batch
 from sfumato.functional.probability import one_hot
+from sfumato.running.memory import check_fits
 
 
 class LearningStatus(nn.Module):
@@ -53,7 +54,7 @@ class PixelStatus(nn.Module):
     """As `LearningStatus` for dense labels: of every image, the share of its pixels confident in each class.
 
     Buffer: `share` (num_samples + 1, C + 1), the last column being the share not yet confident, the last row a bin
-    for writes that must not happen.
+    for writes that must not happen. UsageError where it does not fit in the memory of the machine.
     """
 
     share: Tensor
@@ -61,6 +62,11 @@ class PixelStatus(nn.Module):
     def __init__(self, num_classes: int, num_samples: int) -> None:
         super().__init__()
         self.num_classes, self.num_samples = num_classes, num_samples
+        check_fits(
+            f"The shares of {num_classes:,} classes in each of {num_samples:,} images",
+            4 * (num_samples + 1) * (num_classes + 1),
+            "Train on fewer unlabeled images, or use a method that keeps none of each image, such as freematch.",
+        )
         share = torch.zeros(num_samples + 1, num_classes + 1)
         share[:, -1] = 1.0
         self.register_buffer("share", share)
