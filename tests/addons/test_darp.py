@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from sfumato.addons.darp import RefinedTargets
+from sfumato.config import load
 from sfumato.errors import UsageError
 from sfumato.functional.darp import alternated
 from sfumato.methods import Facts
 from sfumato.rules import FixedThreshold, Hard, Prior, Soft
+from sfumato.running import memory
 from sfumato.types import Progress
 from tests.addons.cases import joined
 from tests.given import learn, step
@@ -105,6 +107,33 @@ def test_an_estimated_prior_learns_from_predictions_before_any_correction():
     assert before.argmax() == 0
     assert after.argmax() == 3
     torch.testing.assert_close(method.target.refined.sum(dim=0), 60 * after, rtol=0, atol=0.1)
+
+
+def test_a_predicted_prior_has_a_momentum():
+    facts, p = Facts(3, 12, label_counts=(6, 3, 1)), table(4)
+    method = joined("darp", "fixmatch", CLASSIFICATION).make(facts, {"prior": "predicted", "momentum": 0.0})
+    step(method, p.log(), p.log())
+    torch.testing.assert_close(method.target.prior.value, p.mean(dim=0))
+
+
+@pytest.mark.parametrize("recipe", ["quick", "frozen"])
+def test_short_recipes_let_a_predicted_prior_move_within_them(recipe):
+    found = load(overrides=[f"recipe={recipe}", "method=fixmatch", "addon=darp", "addon.prior=predicted"])
+    assert found.addon.options["momentum"] == 0.99
+
+
+def test_tables_larger_than_the_memory_are_refused_before_they_are_taken(monkeypatch):
+    """The two tables alone would fit."""
+    monkeypatch.setattr(memory, "machine_memory", lambda: 64 * 2**30)
+    text = (
+        "The predictions that darp keeps for 1,281,167 samples and 1,000 classes, with the float64 copies in which it "
+        "refines them all at once, take 85.9 GiB, and this machine has 64.0 GiB of memory. A file would not help. "
+        "Train on fewer unlabeled images, or use an add-on that keeps no such table, as crest_plus and "
+        "distribution_alignment."
+    )
+    with pytest.raises(UsageError) as error:
+        joined("darp", "fixmatch", CLASSIFICATION).make(Facts(1000, 1_281_167, label_counts=(3,) * 1000), {})
+    assert str(error.value) == text
 
 
 def test_what_has_no_solution_is_still_a_target(monkeypatch):

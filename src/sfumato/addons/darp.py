@@ -29,11 +29,13 @@ from sfumato.functional.darp import alternated, projected, pruned
 from sfumato.methods import Consistency, Method
 from sfumato.rules import Prior, Targeter
 from sfumato.rules.prior import Borrowed, Source
+from sfumato.running.memory import check_fits
 from sfumato.running.sample_table import SampleTable
 from sfumato.types import Context, Target
 
 _MISS = 0.01  # of the mean number of samples of a class: a larger miss is no solution
 _ROUNDS = 10  # the authors', for what has no solution
+_BYTES = 2 * 4 + 8 * 8  # a sample and class: two tables in float32, and up to eight in float64 during a refinement
 
 
 class RefinedTargets(Targeter):
@@ -50,7 +52,11 @@ class RefinedTargets(Targeter):
         rounds: of the paper's alternation; None solves it.
 
     Buffers: two tables of N x C float32. A step costs O(batch) on the device; one that refines goes over the table a
-    few dozen times in float64, and waits.
+    few dozen times in float64, and waits. It takes 72 bytes a sample and class then, all of them at once, so that a
+    table in a file would not help: CIFAR-100 needs 0.3 GiB, ImageNet 86.
+
+    Raises:
+        UsageError: a number out of range, or tables that do not fit in the memory of the machine.
     """
 
     refined: Tensor  # (N, C), what the last refinement made of the table
@@ -76,6 +82,13 @@ class RefinedTargets(Targeter):
                 f"darp(every={every}, rounds={rounds}, alpha={alpha}): expected every and rounds of at least 1, and "
                 "alpha above 0; rounds=None solves it."
             )
+        check_fits(
+            f"The predictions that darp keeps for {num_unlabeled:,} samples and {num_classes:,} classes, with the "
+            "float64 copies in which it refines them all at once,",
+            _BYTES * num_unlabeled * num_classes,
+            "A file would not help. Train on fewer unlabeled images, or use an add-on that keeps no such table, as "
+            "crest_plus and distribution_alignment.",
+        )
         self.target, self.prior = target, prior
         self.start, self.every, self.alpha, self.rounds = start, every, alpha, rounds
         self.table = SampleTable(num_unlabeled, torch.full((num_classes,), 1 / num_classes))
@@ -129,6 +142,7 @@ def darp(
     start: float = 0.78,
     every: int = 10,
     alpha: float = 2.0,
+    momentum: float = 0.999,
 ) -> None:
     """Refine the method's targets.
 
@@ -140,9 +154,11 @@ def darp(
         start: share of training after which targets are refined (200 of 256 epochs).
         every: steps from one refinement to the next.
         alpha: each class keeps so many times its share of samples.
+        momentum: of a prior that is learned.
 
     Raises:
-        UsageError: labels are maps, pseudo-labels are made of labeled images too, or a number is out of range.
+        UsageError: labels are maps, pseudo-labels are made of labeled images too, a number is out of range, or the
+            predictions do not fit in the memory of the machine.
     """
     if dense:
         raise UsageError(
@@ -153,7 +169,7 @@ def darp(
     family = cast(Consistency, method)
     family.target = RefinedTargets(
         family.target,
-        shown(method, Prior(num_classes, label_counts, prior)),
+        shown(method, Prior(num_classes, label_counts, prior, momentum=momentum)),
         num_classes,
         num_unlabeled,
         start=start,
