@@ -62,6 +62,9 @@ def test_an_estimated_prior_is_that_of_the_unlabeled_set():
 def test_wrong_settings():
     with pytest.raises(UsageError, match=r"^distribution_alignment\.window=0: expected a number of batches"):
         method_with("distribution_alignment", window=0)
+    with pytest.raises(UsageError, match=r"^distribution_alignment\.power=-3\.0: expected a number of 0 or more"):
+        method_with("distribution_alignment", power=-3)
+    method_with("distribution_alignment", power=0)
     with pytest.raises(UsageError, match=r"^prior has 2 numbers: expected one for each of the 4 classes\.$"):
         method_with("distribution_alignment", prior=(0.5, 0.5))
 

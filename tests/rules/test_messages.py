@@ -58,6 +58,7 @@ WRONG = {
         SelfAdaptiveThreshold(3, init="unifrom")
     ),
     "TruncatedGaussian(estimate='biased'): expected one of": lambda: TruncatedGaussian(3, estimate="biased"),
+    "TruncatedGaussian(n_sigma=0): expected a number above 0, such as 2.": lambda: TruncatedGaussian(3, n_sigma=0),
     "DistributionAlignment(target='labelled'): expected one of uniform, labeled, model. Did you mean 'labeled'?": (
         lambda: DistributionAlignment(3, target="labelled")
     ),

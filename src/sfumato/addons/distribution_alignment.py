@@ -33,13 +33,15 @@ def distribution_alignment(
         num_classes, label_counts: C, and how many labels each class has.
         prior: the target: the shares of the labels, those estimated for the unlabeled set, even ones, or one number a
             class.
-        power: exponent of it, renormalized; below 1 it is flatter (CReST+).
+        power: exponent of it, renormalized; below 1 it is flatter (CReST+), with 0 even.
         momentum: of the average of predictions, and of an estimated prior.
         window: the average is that of the last so many batches (the paper: 128) in place of a moving one.
 
     Raises:
-        UsageError: a prior that is none, or a window of no batch.
+        UsageError: a prior that is none, a negative power, or a window of no batch.
     """
+    if not power >= 0:
+        raise UsageError(f"distribution_alignment.power={power}: expected a number of 0 or more; 1 is the prior.")
     if window is not None and window < 1:
         raise UsageError(f"distribution_alignment.window={window}: expected a number of batches, such as 128.")
     if prior == "uniform":

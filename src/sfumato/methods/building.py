@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from sfumato.errors import UsageError, nearest, nearest_quoted
+from sfumato.errors import UsageError, is_number, nearest, nearest_quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def checked(name: str, builder: Callable[..., object], given: Mapping[str, objec
     """The options `given` for the entry `name`, as its builder takes them.
 
     Raises:
-        UsageError: unknown options or values of the wrong kind, all of them in one message.
+        UsageError: unknown options, values of the wrong kind or that no option of this name has, all of them in one
+            message.
     """
     known, hints, problems = options_of(builder), type_hints_of(builder), []
     right: dict[str, Any] = {}
@@ -58,6 +60,22 @@ def checked(name: str, builder: Callable[..., object], given: Mapping[str, objec
             expected = error.errors()[0]["msg"]
             hint = nearest_quoted(value, expected)
             problems.append(f"{name}.{key}={value!r}: {expected[0].lower()}{expected[1:]}.{hint}")
+            continue
+        named = _named(key, right[key])
+        if named is not None:
+            problems.append(f"{name}.{key}={value!r}: expected {named}.")
     if problems:
         raise UsageError(" ".join(problems))
     return right
+
+
+def _named(key: str, value: object) -> str | None:
+    """What an option of this name is in every method and add-on, where `value` is not; its builder knows the rest."""
+    numbers = [cast(float, one) for one in (value if isinstance(value, tuple) else (value,)) if is_number(one)]
+    if any(map(math.isnan, numbers)):
+        return "a number, not NaN"
+    if (key.startswith("lambda_") or key == "weight") and not all(0 <= one < math.inf for one in numbers):
+        return "the weight of a loss, 0 or more; 0 leaves it out"
+    if key == "ramp" and not all(0 <= one <= 1 for one in numbers):
+        return "a share of training, 0 to 1, such as 0.4"
+    return None

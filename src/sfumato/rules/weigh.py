@@ -106,6 +106,9 @@ class TruncatedGaussian(Weigher):
         num_classes: C; the mean starts at 1/C and the variance at 1, as in the paper.
         n_sigma: the tail's width is std / n_sigma; 2 is the authors' code, 1 the paper's formula as written.
         estimate: "unbiased" (authors) or "population" batch variance. Either survives a batch of one.
+
+    Raises:
+        UsageError: an unknown estimate, or a tail without a width.
     """
 
     def __init__(
@@ -113,6 +116,8 @@ class TruncatedGaussian(Weigher):
     ) -> None:
         super().__init__()
         check_choice("TruncatedGaussian", "estimate", estimate, ("unbiased", "population"))
+        if not n_sigma > 0:
+            raise UsageError(f"TruncatedGaussian(n_sigma={n_sigma}): expected a number above 0, such as 2.")
         self.n_sigma = n_sigma
         self.confidence = RunningGaussian(
             1.0 / num_classes,
