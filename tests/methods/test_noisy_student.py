@@ -157,7 +157,7 @@ def test_a_continued_run_labels_nothing_again(students: tuple[Path, list[str]], 
 def test_soft_labels_and_hard_ones_make_other_students(
     students: tuple[Path, list[str]], source: Path, tmp_path: Path
 ) -> None:
-    run(tmp_path / "hard", source, "method.per_class=7", "method.threshold=0", "method.labels=hard")
+    run(tmp_path / "hard", source, "method.per_class=7", "method.threshold=0", "method.target=hard")
     one, other = (
         safetensors.torch.load_file(folder / "rounds" / "2" / "weights.safetensors")
         for folder in (students[0], tmp_path / "hard")

@@ -29,7 +29,7 @@ def noisy_student(
     dense: bool,
     *,
     rounds: int = 4,
-    labels: Literal["soft", "hard"] = "soft",
+    target: Literal["soft", "hard"] = "soft",
     threshold: float = 0.3,
     per_class: int | None = None,
     first: First = "supervised_strong",
@@ -42,7 +42,7 @@ def noisy_student(
     Args:
         dense: labels are maps, which this method has no use for.
         rounds: trainings in all, the first teacher's included; the paper has three students.
-        labels: distributions, or the most probable class.
+        target: the teacher's probabilities, or the most probable class.
         threshold: confidence above which a label is trained on.
         per_class: images of each class to train on, the surest ones, or the few again and again; all by default.
         first: the labels-only method of the teacher.
@@ -66,6 +66,6 @@ def noisy_student(
         raise UsageError(f"noisy_student.per_class={per_class}: expected a number of images, or none for all.")
     plan = Rounds(
         first, None, labeler, flip=False, labelings=rounds - 1, keep=EquallyMany(threshold, per_class),
-        soft=labels == "soft",
+        soft=target == "soft",
     )  # fmt: skip
     return SelfTraining(rounds=plan, mean=mean, cutout=False, labeled_strong=labeled_strong)
