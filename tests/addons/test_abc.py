@@ -34,11 +34,11 @@ def loss_of(method, net, batch, progress=Progress(0, 10)):  # noqa: B008
 
 
 @pytest.mark.parametrize("task", [CLASSIFICATION, SEGMENTATION], ids=lambda t: t.name)
-@pytest.mark.parametrize("target", ["soft", "hard"])
-def test_the_loss_is_that_of_the_paper(task, target):
-    """Sample by sample, with the numbers that are drawn."""
+@pytest.mark.parametrize(("target", "prior"), [("soft", "labeled"), ("hard", "labeled"), ("soft", (1.0, 2.0, 5.0))])
+def test_the_loss_is_that_of_the_paper(task, target, prior):
+    """Sample by sample, with the numbers that are drawn. Another prior draws pseudo-labels and no labels."""
     net, progress = Tiny(3, dense=task.dense), Progress(6, 9)
-    method = made(task, net=net, target=target, threshold=0.5)
+    method = made(task, net=net, target=target, threshold=0.5, prior=prior)
     method.views = replace(method.views, strong=2)
     with torch.no_grad():  # so that it says all there is to say
         method.extras[-1].second.head.weight.normal_(generator=torch.Generator().manual_seed(4))
@@ -47,6 +47,7 @@ def test_the_loss_is_that_of_the_paper(task, target):
 
     layer, u = method.extras[-1].second, batch.unlabeled
     chance = 4.0 / torch.tensor(COUNTS)
+    chance_u = chance if prior == "labeled" else 1.0 / torch.tensor(prior)
     places = 12 if task.dense else 1
     views = nets_of(net).forward(batch, method.views)
 
@@ -59,13 +60,29 @@ def test_the_loss_is_that_of_the_paper(task, target):
     want = (cross_entropy(z, y) * kept).mean()
     q = probability(rows(views.weak)).detach()
     label = q.argmax(dim=1)
-    now = 1 - 6 / 8 * (1 - chance[label])
+    now = 1 - 6 / 8 * (1 - chance_u[label])
     counted = (u.draw("abc", places).flatten() < now) & (q.max(dim=1).values >= 0.5)
     for strong in views.strong:
         want = want + (cross_entropy(rows(strong), q if target == "soft" else label) * counted).mean()
     torch.testing.assert_close(got, want)
     assert 0 < kept.float().mean() < 1
     assert 0 < counted.float().mean() < 1
+
+
+def test_a_learned_prior_sees_what_the_method_predicts():
+    net = Tiny(3, dense=False)
+    method = made(net=net, prior="predicted", momentum=0.0)
+    batch = image_batch(CLASSIFICATION, method.views)
+    loss_of(method, net, batch)
+    predicted = probability(nets_of(net).forward(batch, method.views).weak.logits).mean(dim=0)
+    torch.testing.assert_close(method.extras[-1].prior.value, predicted)
+
+
+def test_a_learned_prior_is_not_for_labels_alone():
+    with pytest.raises(
+        UsageError, match=r"prior='estimated' is learned from predictions for unlabeled images, and the"
+    ):
+        made(name="supervised", prior="estimated")
 
 
 def test_pseudo_labels_are_the_second_layers_own():

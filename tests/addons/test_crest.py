@@ -70,6 +70,28 @@ def test_a_class_without_labels_is_as_the_rarest() -> None:
     torch.testing.assert_close(progressive(method).goal, shares)
 
 
+def test_the_prior_may_be_another_than_the_labels() -> None:
+    """A given one keeps its shares in every generation, to the power; what joins is by the labels' counts still."""
+    method = method_with("crest_plus", prior=(1, 2, 3, 4))
+    progressive(method).enter(0.5, torch.tensor(COUNTS))
+    powered = torch.tensor([1.0, 2, 3, 4]) ** 0.5
+    torch.testing.assert_close(progressive(method).goal, powered / powered.sum())
+    assert method.rounds == method_with("crest_plus").rounds
+
+
+def test_an_estimated_prior_learns_from_predictions_before_the_alignment() -> None:
+    method = method_with("crest_plus", prior="estimated", momentum=0.9)
+    rule = progressive(method)
+    rule.enter(1.0, torch.tensor(COUNTS))
+    before = rule.goal.clone()
+    reversed_tail = 4 * torch.randn((64, CLASSES), generator=torch.Generator().manual_seed(0)) + 2 * torch.arange(4)
+    labeled = torch.tensor([4.0, 3.0, 2.0, 1.0]).repeat(40, 1)
+    for _ in range(30):
+        step(method, reversed_tail, reversed_tail, labeled=labeled)
+    torch.testing.assert_close(before, torch.tensor(COUNTS) / sum(COUNTS))
+    assert rule.goal.argmax() == CLASSES - 1
+
+
 @pytest.mark.parametrize("name", ["crest", "crest_plus"])
 def test_what_does_not_fit_says_why(name: str) -> None:
     assert "whole images join the labeled set" in (fits(name, "fixmatch", dense=True) or "")
@@ -85,7 +107,7 @@ def test_what_does_not_fit_says_why(name: str) -> None:
     [
         ({"generations": 1}, "crest_plus.generations=1: expected 2 or more; with one, the method does without it."),
         ({"alpha": -1.0}, "crest_plus.alpha=-1.0: expected a number above 0, such as 3; the larger, the more joins."),
-        ({"t_min": 1.5}, "crest_plus.t_min=1.5: expected a power from 0 (even shares) to 1 (those of the labels)."),
+        ({"t_min": 1.5}, "crest_plus.t_min=1.5: expected a power from 0 (even shares) to 1 (the prior itself)."),
     ],
 )
 def test_options_out_of_range(options: dict[str, object], text: str) -> None:

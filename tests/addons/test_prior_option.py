@@ -8,7 +8,7 @@ from sfumato.config import load
 from sfumato.errors import UsageError
 from tests.addons.long_tail import method_with
 
-ADDONS = ("adsh", "darp", "debiaspl", "distribution_alignment", "logit_adjustment", "saw")
+ADDONS = ("abc", "adsh", "crest_plus", "darp", "debiaspl", "distribution_alignment", "logit_adjustment", "saw")
 
 
 def given(addon: str, prior: str) -> dict[str, object]:

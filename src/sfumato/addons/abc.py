@@ -9,8 +9,11 @@ features too; the method trains on as ever, on all samples. Lee, Shin and Kim 20
                                            M_u ~ Bernoulli(1 - t (1 - b_argmax q)), t from 0 to 1 in training
 
 with z the second layer's logits and A_k the strong views that the method has. The network that is evaluated and kept
-ends in the second layer. The target is q itself, as printed: the layer is not to be made surer than it is. USB's is the
-most probable class, and its b_c is not a number where a class has no label; here such a class counts as the rarest.
+ends in the second layer. M_x is by the labels' counts always. M_u is to leave as many pseudo-labels of each class: its
+b_c is of the labels in the paper and may be of another prior of the unlabeled set.
+
+The target is q itself, as printed: the layer is not to be made surer than it is. USB's is the most probable class, and
+its b_c is not a number where a class has no label; here such a class counts as the rarest.
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sfumato.addons.unlabeled_prior import shown
 from sfumato.errors import UsageError, check_choice
 from sfumato.functional.balance import keep_chance
 from sfumato.functional.divergence import cross_entropy
 from sfumato.functional.probability import confidence, probability
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods import Method
+from sfumato.rules import Prior
 from sfumato.rules.base import Extra, attached, features_of, with_output
-from sfumato.rules.prior import label_shares
+from sfumato.rules.prior import Borrowed, Source, label_shares
 from sfumato.running.second_head import SecondHead
 from sfumato.types import Batch, Context, Draw, Labeled, Networks, Output, Progress, Pseudo, Unlabeled, Views
 
@@ -38,6 +43,7 @@ class BalancedHead(Extra):
     Args:
         num_classes: C.
         label_counts: labels of each class, samples or pixels.
+        prior: the classes' shares of the unlabeled set; None: those of the labels.
         dense: labels are maps.
         threshold: tau.
         target: "soft", q; "hard", its most probable class (USB).
@@ -47,13 +53,14 @@ class BalancedHead(Extra):
 
     name = "abc"
     labels_only = True
-    chance: Tensor  # (C,) b
+    chance: Tensor  # (C,) b of the labels
 
     def __init__(
         self,
         num_classes: int,
         label_counts: tuple[int, ...],
         *,
+        prior: Prior | Borrowed | None = None,
         dense: bool = False,
         threshold: float = 0.95,
         target: Literal["soft", "hard"] = "soft",
@@ -67,6 +74,7 @@ class BalancedHead(Extra):
         self.num_classes, self.dense = num_classes, dense
         self.threshold, self.soft, self.weight, self.taught = threshold, target == "soft", weight, taught
         self.register_buffer("chance", keep_chance(label_shares(num_classes, label_counts)), persistent=False)
+        self.prior = prior or Prior(num_classes, label_counts)
         self.second: SecondHead | None = None
         self.progress = Progress(0, 1)  # of the batch observed last; no memory
 
@@ -108,7 +116,7 @@ class BalancedHead(Extra):
         features = features_of(weak, u.valid, "abc").detach()
         q = probability(head.average(features, space) if self.taught else head(features, space))
         top, label = confidence(q)
-        chance = 1 - self.progress.fraction * (1 - self.chance[label])
+        chance = 1 - self.progress.fraction * (1 - keep_chance(self.prior.value)[label])
         weight = (top >= self.threshold) * drawn_below(chance, u.draw, "abc")
         return Pseudo(q if self.soft else label, weight, u.valid)
 
@@ -128,6 +136,8 @@ def abc(
     threshold: float = 0.95,
     target: Literal["soft", "hard"] = "soft",
     weight: float = 1.0,
+    prior: Source = "labeled",
+    momentum: float = 0.999,
 ) -> None:
     """Add the second layer, its loss, and its place in what is deployed.
 
@@ -137,15 +147,19 @@ def abc(
         threshold: pseudo-labels count from this confidence of the second layer on.
         target: the second layer's prediction for the weak view ("soft"), or its most probable class ("hard", USB).
         weight: of the loss.
+        prior: of the unlabeled set, by which pseudo-labels are drawn: "labeled" is the paper; the others are those of
+            `logit_adjustment`.
+        momentum: of a prior that is learned.
 
     Raises:
-        UsageError: a number out of range, or counts that are not those of the classes.
+        UsageError: a number out of range, counts that are not those of the classes, or a prior that is none.
     """
     taught = method.views.teacher == "ema"
     method.extras.append(
         BalancedHead(
             num_classes,
             label_counts,
+            prior=shown(method, Prior(num_classes, label_counts, prior, momentum=momentum)),
             dense=dense,
             threshold=threshold,
             target=target,

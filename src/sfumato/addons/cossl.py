@@ -15,6 +15,9 @@ features are those that the step has computed anyway, labeled ones are drawn fro
 the class-balanced sampler, and the optimizer is the network's. In USB the mixing never fires: the class is the argmax
 of a single number, which is 0, the largest class; and its pseudo-labels stay those of the first layer.
 
+How often a labeled feature is drawn and enhanced is by the labels' counts, since the layer learns from labels alone:
+there is no prior of the unlabeled set to choose.
+
 In a warm start, without unlabeled images, it learns too, and nothing is mixed.
 """
 

@@ -160,19 +160,19 @@ class DistributionAlignment(Refiner):
 
 
 class ProgressiveAlignment(DistributionAlignment):
-    """Alignment with the labels' shares to a power that sinks from generation to generation (CReST+).
+    """Alignment with the labels' shares, or another prior, to a power that sinks by the generation (CReST+).
 
     Args:
         num_classes: C.
-        prior: (C,) how many labels each class has.
+        prior: (C,) how many labels each class has; or one that is not the labels'.
         momentum: of the average prediction.
     """
 
-    def __init__(self, num_classes: int, prior: Tensor, *, momentum: float = 0.999) -> None:
+    def __init__(self, num_classes: int, prior: Tensor | Prior | Borrowed, *, momentum: float = 0.999) -> None:
         super().__init__(num_classes, target="labeled", prior=prior, momentum=momentum)
 
     def enter(self, power: float, counts: Tensor) -> None:
         """Before the training of a generation: its power, and the labels (C,) that were there before any joined."""
-        assert isinstance(self.prior, Tensor)
         self.power = power
-        self.prior.copy_(class_shares(counts.float()))
+        if isinstance(self.prior, Tensor):
+            self.prior.copy_(class_shares(counts.float()))
