@@ -203,6 +203,7 @@ def test_messages():
         ({"target_precision": 1.2}, "target_precision=1.2: expected a precision above 0 and up to 1, such as 0.75"),
         ({"pi_limit": 0.5}, "pi_limit=0.5: expected a number above 1, such as 30"),
         ({"decay": 1.0}, "decay=1.0: expected at least 0 and below 1"),
+        ({"val": "split_estimate", "test_refine": "current"}, "the second training follows the averages"),
         ({"val": "split"}, "seval.val='split': input should be 'extra', 'split_online' or 'split_estimate'"),
     ):
         with pytest.raises(UsageError, match=text):

@@ -7,7 +7,7 @@ unlabeled set after each epoch.
 
 What the method's weights remember goes on being learned for the rules that read it: the fairness of freematch, and
 when Dash's targets turn from soft to hard. Dash's warm-up is a part of its weights and goes with them: pseudo-labels
-count from the first step on, by these thresholds.
+count from the first step on, by these thresholds. The gate of uncertainty_weighted goes too, a threshold as it is.
 
 The peer begins at exp(-0.95) = 0.387 in place of 0.95, takes class 0 for the head, and falls to the least confident
 prediction of a class whose share is less than one of them, or of all classes when the head has none above tau.
@@ -19,6 +19,7 @@ from typing import cast
 
 from sfumato.addons.unlabeled_prior import shown
 from sfumato.methods import Consistency, Method
+from sfumato.methods.gated_divergence import ungated
 from sfumato.rules import EqualShare, Prior
 from sfumato.rules.offset import instead
 from sfumato.rules.prior import Source
@@ -47,4 +48,5 @@ def adsh(
     """
     head = shown(method, Prior(num_classes, label_counts, prior, momentum=momentum))
     family = cast(Consistency, method)
+    ungated(family)
     family.weigh = instead(family.weigh, EqualShare(num_classes, head, threshold=threshold, momentum=momentum))

@@ -27,6 +27,7 @@ from sfumato.addons.unlabeled_prior import shown
 from sfumato.errors import UsageError
 from sfumato.functional.darp import alternated, projected, pruned
 from sfumato.methods import Consistency, Method
+from sfumato.methods.gated_divergence import gated_as_predicted
 from sfumato.rules import Prior, Targeter
 from sfumato.rules.prior import Borrowed, Source
 from sfumato.running.memory import check_fits
@@ -167,6 +168,7 @@ def darp(
         )
     check_own_images("darp", method)
     family = cast(Consistency, method)
+    gated_as_predicted(family)
     family.target = RefinedTargets(
         family.target,
         shown(method, Prior(num_classes, label_counts, prior, momentum=momentum)),

@@ -30,6 +30,7 @@ from sfumato.functional.probability import class_counts, one_hot, probability
 from sfumato.functional.reduce import mean
 from sfumato.functional.semantic import blend, heed, resemblance
 from sfumato.methods import Consistency, Method
+from sfumato.methods.gated_divergence import gated_as_predicted
 from sfumato.rules import Extra, Targeter
 from sfumato.rules.base import attached, features_of
 from sfumato.running.block_counts import BlockCounts
@@ -188,4 +189,5 @@ def daso(
     family = cast(Consistency, method)
     alignment = Alignment(num_classes, memory=memory, temperature=temperature, start=start, weight=weight)
     family.target = Blended(family.target, alignment, num_classes, window=window, temperature=heed_temperature)
+    gated_as_predicted(family)
     family.extras.append(alignment)

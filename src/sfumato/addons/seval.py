@@ -1,4 +1,7 @@
-"""SEVAL (Li et al. 2024): class offsets and thresholds learned from held-out labels, for any method of pseudo-labels.
+"""SEVAL (Li et al. 2024): class offsets and thresholds learned from held-out labels.
+
+For methods whose pseudo-labels are predictions, corrected and weighed by rules. Those that make them otherwise, of two
+networks or of whole batches (cps, csl, augseg, u2pl, mixmatch and remixmatch), have no place for it.
 
 With z the weak view's logits, b = log pi the offsets and tau the thresholds:
 
@@ -27,8 +30,10 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from sfumato.errors import UsageError
 from sfumato.methods.base import HeldLabels, Method
 from sfumato.methods.consistency import Consistency
+from sfumato.methods.gated_divergence import ungated
 from sfumato.rules import (
     Aligned,
     ClassCurriculum,
@@ -79,7 +84,8 @@ def seval(
             class, which are then not trained on. "split_estimate", the paper's: that, only to record what is learned;
             then a second training, on all labels, by the record.
         thresholds: "replace" the method's weights, "multiply" them, or "none" at all; "auto" replaces thresholds of the
-            method's own and multiplies all else, such as the weights of softmatch.
+            method's own and multiplies all else, such as the weights of softmatch. The gate of uncertainty_weighted
+            is replaced by both.
         test_refine: what the network that is evaluated and kept is refined by: the averages, the last offsets, nothing.
         decay: weight of the old value in the averages; by default 0.9 for 100 evaluations and more from there on. Less,
             such as 0.5, where there are few evaluations and the network changes much between them.
@@ -98,8 +104,14 @@ def seval(
             of hardly ever predicted ones the threshold of the start; or the least, and 0.
 
     Raises:
-        UsageError: a number out of its range.
+        UsageError: a number out of its range; the last offsets of a first training, of which the averages are kept.
     """
+    if val == "split_estimate" and test_refine == "current":
+        raise UsageError(
+            "seval.test_refine='current' does not go with val='split_estimate': the second training follows the "
+            "averages that the first has recorded, and finds no offsets itself. Use test_refine='ema' or 'none', or "
+            "val='split_online'."
+        )
     curriculum = Curriculum(
         num_classes,
         OffsetSearch(ridge=ridge, fade=fade, limit=pi_limit, solver=pi_solver),
@@ -112,6 +124,8 @@ def seval(
     own.held_labels = val
     own.refine = offset if isinstance(own.refine, NoRefinement) else OffsetFirst(offset, own.refine)
     mine = ClassThreshold(offset)
+    if thresholds in ("auto", "replace"):
+        ungated(own)
     if thresholds == "auto":
         own.weigh = _in_place_of_thresholds(own.weigh, mine)
     elif thresholds == "replace":

@@ -57,15 +57,15 @@ class WeakPull(Extra):
 
     name = "weak_pull"
 
-    def __init__(self, *, gate: float, lambda_u: float) -> None:
+    def __init__(self, charge: GatedDivergence, *, lambda_u: float) -> None:
         super().__init__()
-        self.gate, self.lambda_u = gate, lambda_u
+        self.charge, self.lambda_u = charge, lambda_u
 
     def forward(self, views: Views, batch: Batch, pseudo: Pseudo | None, nets: Networks) -> Tensor:
         (u, pseudo), weak = pseudo_labeled(batch, pseudo, "WeakPull"), cast(Output, views.weak)
         aimed = u.warps[0](Pseudo(weak.logits, pseudo.weight, pseudo.valid))
         distance = bhattacharyya_between(cast(Tensor, aimed.target), views.strong[0].logits.detach())
-        charge = above(cast(Tensor, u.warps[0](pseudo).target), self.gate) * aimed.weight * distance
+        charge = above(cast(Tensor, u.warps[0](pseudo).target), self.charge.gates[1]) * aimed.weight * distance
         pull = self.lambda_u * mean(charge, over=aimed.valid)
         return pull - pull.detach()
 
@@ -118,14 +118,15 @@ def uncertainty_weighted(
     mask = EntropyGate(k=Ramp(*k), entropy_range=entropy_range, momentum=momentum)
     weigh = mask * WEIGHERS[weight.removeprefix("normalised_")]()
     targeter = Hard() if target == "hard" else Sharpened(temperature)
+    charge = GatedDivergence(targeter, divergence=divergence, gates=gates)
     return (Consistency if detach_weak else BothViews)(
         refine=None if align == "none" else DistributionAlignment(num_classes, target=align, momentum=momentum),
         weigh=MeanNormalized(weigh, momentum=momentum) if weight == "normalised_bell" else weigh,
         target=Soft(),
-        divergence=GatedDivergence(targeter, divergence=divergence, gates=gates),
+        divergence=charge,
         lambda_u=lambda_u,
         views=ViewSpec(weak_gradient=not detach_weak, labeled_strong=labeled_strong),
-        extra=None if detach_weak else WeakPull(gate=gates[1], lambda_u=lambda_u),
+        extra=None if detach_weak else WeakPull(charge, lambda_u=lambda_u),
     )
 
 
