@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -267,3 +268,16 @@ def test_two_ranks_write_one_record_and_follow_it(pictures: Path, tmp_path: Path
     assert np.array_equal(one["steps"], two["steps"])
     assert np.abs(one["offsets"] - two["offsets"]).max() < 0.2  # batch norm's statistics are each rank's own
     assert int(next(value for key, value in method_state(tmp_path / "2").items() if key.endswith("row"))) == 3
+
+
+def test_what_is_told_of_the_best_network_is_of_its_weights(pictures: Path, tmp_path: Path) -> None:
+    """The last network has learned offsets from the evaluation at which it was the best, without them."""
+    folder = tmp_path / "run"
+    run(folder, pictures, *PLAIN, *SEVAL, "eval_every=6")
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (evaluated,), metrics = (one for one in records if "val/nll" in one), read(folder / "metrics.json")
+    last, best = (safetensors.torch.load_file(folder / f"{name}.safetensors") for name in ("weights", "weights-best"))
+    assert any(not torch.equal(last[key], best[key]) for key in last)
+    assert metrics["best"]["step"] == 6
+    assert metrics["best"]["val"]["nll"] == pytest.approx(evaluated["val/nll"], rel=1e-5)
+    assert metrics["best"]["val"]["nll"] != pytest.approx(metrics["val"]["nll"], rel=1e-5)

@@ -88,10 +88,14 @@ def write_predictions(folder: Path, found: Measured) -> None:
 
 
 def _best(result: Result, data: TrainData, config: Config, last: Measured) -> Measured | None:
-    """The network that was best on validation; None without a validation split."""
+    """The network that was best on validation; None without a validation split.
+
+    The last one may differ from what was evaluated last: a method may learn from that evaluation what it deploys.
+    """
     if result.best_step is None or result.best_state is None:
         return None
-    if result.best_step == config.train.steps:
+    state = result.model.state_dict()
+    if all(torch.equal(best.to(state[name].device), state[name]) for name, best in result.best_state.items()):
         return last
     model = deepcopy(result.model)
     model.load_state_dict(result.best_state)
