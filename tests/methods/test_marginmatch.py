@@ -82,7 +82,7 @@ def test_threshold_samples_are_taught_the_virtual_class_and_nothing_else_is_lear
     assert method.samples.memory.visits[place] == 1
     want = 0.997 * margins(with_virtual(weak, bias))[0, -1]
     torch.testing.assert_close(method.samples.memory.average[place], want)
-    assert method.curriculum.memory.label[held] == C, "a threshold sample counts for the status of its class"
+    assert method.weigh.memory.label[held] == C, "a threshold sample counts for the status of its class"
 
 
 def test_the_level_is_a_percentile_of_the_visited_threshold_samples():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from sfumato.functional.probability import probability
 from sfumato.functional.reduce import DIVISORS, weighted_mean
 from sfumato.methods.base import Method, Networks, Slot, context
 from sfumato.rules import Charge, Constant, Extra, Hard, NoRefinement, Refiner, Schedule, Targeter, Weigher
-from sfumato.types import Batch, Context, Losses, Progress, Pseudo, ViewSpec
+from sfumato.types import Batch, Context, Losses, Output, Progress, Pseudo, Unlabeled, Views, ViewSpec, Warp
 
 
 def pseudo_label(
@@ -88,12 +89,16 @@ class Consistency(Method):
             pseudo = pseudo_label(p, u.valid, seen, self.weigh, self.target, (self.charge, self.divergence))
 
         charges = []
-        for strong, warp in zip(out.strong, u.warps, strict=True):
+        for student, warp in self.students(out, u):
             warped = warp(pseudo)
-            charged = self.divergence(strong.logits, warped.target)
+            charged = self.divergence(student.logits, warped.target)
             charges.append(weighted_mean(charged, warped.weight, over=warped.valid, normalize=self.normalize))
         unsupervised = torch.stack(charges).mean()
 
         further = self.further_losses(p, seen, out, batch, pseudo, nets)
         extras = {name: scale * one for name, one in further.items()}
         return Losses(supervised, scale * self.lambda_u(progress) * unsupervised, extras, pseudo)
+
+    def students(self, out: Views, u: Unlabeled) -> Iterable[tuple[Output, Warp]]:
+        """The views that are to predict the pseudo-labels, and where in them each place of these is."""
+        return zip(out.strong, u.warps, strict=True)

@@ -38,7 +38,7 @@ from sfumato.functional.percentile import percentile
 from sfumato.functional.probability import full_precision, probability
 from sfumato.functional.reduce import weighted_mean
 from sfumato.methods.base import Method, Networks, Slot, context
-from sfumato.rules import ClassCurriculum
+from sfumato.rules import ClassCurriculum, NoRefinement, Refiner, Weigher
 from sfumato.rules.base import attached, features_of
 from sfumato.running.margin_memory import MarginMemory, Storage
 from sfumato.types import Batch, Losses, Output, Progress, Pseudo, Unlabeled, ViewSpec
@@ -111,7 +111,7 @@ class ThresholdSamples(nn.Module):
 class MarginMatch(Method):
     """See the head of this file; `marginmatch` says what the arguments mean."""
 
-    slots: ClassVar[frozenset[Slot]] = frozenset({"extras"})
+    slots: ClassVar[frozenset[Slot]] = frozenset({"extras", "refine", "weigh"})
 
     def __init__(
         self,
@@ -127,7 +127,9 @@ class MarginMatch(Method):
         labeled_strong: bool,
     ) -> None:
         super().__init__()
-        self.num_classes, self.samples, self.curriculum = num_classes, samples, curriculum
+        self.num_classes, self.samples = num_classes, samples
+        self.refine: Refiner = NoRefinement()
+        self.weigh: Weigher = curriculum
         self.margins = MarginMemory(num_unlabeled, num_classes, decay="eq5", delta=DELTA, memory=memory)
         self.warmup, self.turns, self.lambda_u = warmup, turns, lambda_u
         self.views = ViewSpec(labeled_strong=labeled_strong)
@@ -154,12 +156,14 @@ class MarginMatch(Method):
 
         with torch.no_grad():
             p, seen, held = probability(out.weak.logits), context(batch, out, progress), self.samples.holds(u.index)
-            self.curriculum.observe(p, u.valid * ~held, seen)
+            self.refine.observe(p, u.valid * ~held, seen)
+            p = self.refine(p)
+            self.weigh.observe(p, u.valid * ~held, seen)
             self._learn(margins(self._with_virtual(out.weak).logits), u, held)
             if turn >= 0 and since >= DELAY:
                 self.samples.follow()
             label = p.argmax(dim=1)
-            kept = self.curriculum(p) * ~held
+            kept = self.weigh(p) * ~held
             if progress.fraction >= self.warmup:
                 reached = self.margins.at(u.index).gather(1, label.unsqueeze(1)).squeeze(1)
                 kept = kept * (reached > self.samples.level)

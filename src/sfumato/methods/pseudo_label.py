@@ -1,45 +1,41 @@
-"""Pseudo-Label (Lee 2013) with the threshold and ramp of its later implementations."""
+"""Pseudo-Label (Lee 2013, eq. 15-16) with the threshold of its later implementations.
+
+    L = CE(labelled) + lambda_u r(t) mean(1[max p >= tau] CE(z, argmax p)),  p = softmax(z)     z: of the weak view
+
+r rises linearly from 0 over the first part of training. The weak view is its own target: the gradient flows through its
+logits, not through mask or label. The paper has no threshold and ramps between two epochs.
+"""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterable
+from typing import ClassVar, cast
 
-from sfumato.functional.divergence import cross_entropy
-from sfumato.functional.probability import probability
-from sfumato.functional.reduce import mean
-from sfumato.methods.base import Method, Networks, context
-from sfumato.rules import FixedThreshold, Hard, Ramp
-from sfumato.types import Batch, Losses, Progress, Pseudo, ViewSpec
+from sfumato.methods.base import Slot
+from sfumato.methods.consistency import Consistency
+from sfumato.rules import FixedThreshold, Ramp
+from sfumato.types import Output, Unlabeled, Views, ViewSpec, Warp, unwarped
 
 
-class PseudoLabel(Method):
-    """The weak view is its own target: gradient flows through its logits, not through mask or label."""
+class PseudoLabel(Consistency):
+    """The family without a strong view; add-ons whose losses want one do not fit."""
 
-    views = ViewSpec(strong=0, weak_gradient=True)
+    slots: ClassVar[frozenset[Slot]] = Consistency.slots - {"extras"}
 
-    def __init__(self, *, threshold: float, lambda_u: float, ramp: float) -> None:
-        super().__init__()
-        self.weigh, self.target = FixedThreshold(threshold), Hard()
-        self.lambda_u = Ramp(0.0, lambda_u, over=ramp)
-
-    def loss(self, nets: Networks, batch: Batch, progress: Progress) -> Losses:
-        out = nets.forward(batch, self.views)
-        supervised = self.supervised_loss(batch.labeled, out.labeled)
-        u = batch.unlabeled
-        if u is None or out.weak is None:
-            return Losses(supervised, torch.zeros_like(supervised))
-        with torch.no_grad():
-            p = probability(out.weak.logits)
-            self.weigh.observe(p, u.valid, context(batch, out, progress))
-            pseudo = Pseudo(self.target(p), self.weigh(p), u.valid)
-        charge = cross_entropy(out.weak.logits, pseudo.target)
-        unsupervised = mean(charge * pseudo.weight, over=pseudo.valid)
-        return Losses(supervised, self.lambda_u(progress) * unsupervised, pseudo=pseudo)
+    def students(self, out: Views, u: Unlabeled) -> Iterable[tuple[Output, Warp]]:
+        return ((cast(Output, out.weak), unwarped),)
 
 
 def pseudo_label(*, threshold: float = 0.95, lambda_u: float = 1.0, ramp: float = 0.4) -> PseudoLabel:
-    """L = CE + lambda_u r(t) mean(1[conf >= tau] CE(z, argmax z)), r rising linearly over the first `ramp` of training.
+    """The weak view learns its own label, where it is sure of it.
 
-    The 2013 paper has no threshold (threshold=0) and ramps between two epochs.
+    Args:
+        threshold: tau; 0 is the paper, which takes all.
+        lambda_u: weight of the unlabelled loss at the end of the ramp.
+        ramp: share of training over which it rises.
     """
-    return PseudoLabel(threshold=threshold, lambda_u=lambda_u, ramp=ramp)
+    return PseudoLabel(
+        weigh=FixedThreshold(threshold),
+        lambda_u=Ramp(0.0, lambda_u, over=ramp),
+        views=ViewSpec(strong=0, weak_gradient=True),
+    )
