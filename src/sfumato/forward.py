@@ -193,17 +193,12 @@ class Nets:
         return [Output(z, f) for z, f in zip(logits, features, strict=True)]
 
     def _check(self, batch: Batch, spec: ViewSpec) -> None:
-        if spec.teacher == "ema" and spec.weak:
-            if self.teacher is None:
-                raise UsageError(
-                    "The method takes its pseudo-labels from an average of the weights, and there is none. "
-                    "Set ema above 0, for example ema=0.999."
-                )
-            if spec.weak_gradient:
-                raise UsageError(
-                    "The method asks for gradient through the weak view and for a teacher, which has none. "
-                    "Use weak_gradient=False, or teacher='student'."
-                )
+        check_teacher(spec, averaged=self.teacher is not None)
+        if spec.teacher == "ema" and spec.weak and spec.weak_gradient:
+            raise UsageError(
+                "The method asks for gradient through the weak view and for a teacher, which has none. "
+                "Use weak_gradient=False, or teacher='student'."
+            )
         if spec.labeled_strong and batch.labeled.strong is None:
             raise UsageError("The method declares a strong view of the labeled images, but the batch holds none.")
         if spec.weak and batch.unlabeled is not None and len(batch.unlabeled.strong) != spec.strong:
@@ -231,6 +226,15 @@ class Nets:
             raise UsageError("The method drops channels of the features of unlabeled views, of which it declares none.")
         if spec.complementary and spec.strong != 2:
             raise UsageError(f"Complementary features need 2 strong views; the method declares {spec.strong}.")
+
+
+def check_teacher(spec: ViewSpec, *, averaged: bool) -> None:
+    """Raise a UsageError where the weak view is to be a teacher's, unless there is an average of the weights."""
+    if spec.teacher == "ema" and spec.weak and not averaged:
+        raise UsageError(
+            "The method takes its pseudo-labels from an average of the weights, and there is none. "
+            "Set ema above 0, for example ema=0.999."
+        )
 
 
 @contextmanager

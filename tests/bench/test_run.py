@@ -89,6 +89,13 @@ def test_runs_are_ordinary_and_finished_ones_are_passed_over(write: Write, start
     assert (folder / "metrics.json").read_bytes() == kept
 
 
+def test_a_teacher_that_is_no_average_is_told_before_the_first_run(write: Write) -> None:
+    path = write(methods=["fixmatch", "mean_teacher"], settings=SETTINGS | {"ema": 0})
+    message = refused(path)
+    assert "mean_teacher: The method takes its pseudo-labels from an average of the weights, and there is" in message
+    assert "fixmatch" not in message
+
+
 def test_a_failing_run_stops_no_other(write: Write, started: list[Job]) -> None:
     path = write(methods=[{"method": "fixmatch", "name": "broken"}, "supervised"], baseline=None)
     outcome = go(path)

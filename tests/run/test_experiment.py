@@ -14,6 +14,7 @@ import torch
 
 from sfumato.config import Config, load
 from sfumato.errors import DataError, UsageError
+from sfumato.methods import METHODS, describe
 from sfumato.run import Summary, experiment, rehearsal, reopened
 from sfumato.run import part as part_module
 from sfumato.train import Interrupted
@@ -258,6 +259,17 @@ def test_mistakes_come_up_before_a_folder_is_made(source: Path, tmp_path: Path) 
         assert not (tmp_path / "never").exists()
     with pytest.raises(UsageError, match=r"No data was given\. Say where the images are: sfumato train photos/"):
         experiment(settings(), out=tmp_path / "never", say=lambda line: None)
+
+
+TAUGHT = [name for name, entry in METHODS.items() if not entry.dense_only and describe(name).views.teacher == "ema"]
+
+
+@pytest.mark.parametrize("asked", [*TAUGHT, "simmatch method.encoder=average", "mean_teacher addon=abc"])
+def test_a_method_whose_teacher_is_an_average_is_refused_where_there_is_none(source: Path, asked: str) -> None:
+    overrides = (f"data.source={source}", *f"method={asked}".split())
+    with pytest.raises(UsageError, match=r"an average of the weights, and there is none\. Set ema above 0"):
+        rehearsal(settings(*overrides, "ema=0"))
+    rehearsal(settings(*overrides, "ema=0.9"))
 
 
 def test_a_rehearsal_tells_all_and_trains_nothing(source: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sfumato.batches import check_batch_size
 from sfumato.config import Config, dump, identity, load
 from sfumato.data import Splits
 from sfumato.errors import DataError, SfumatoError
+from sfumato.forward import check_teacher
 from sfumato.run import files, held_labels, judge, prepare, rounds
 from sfumato.run.part import Say, open_part, run_part
 from sfumato.run.ranks import decided_by_first, is_first, together
@@ -149,6 +150,7 @@ def rehearse(config: Config, table: prepare.AnyTable) -> Splits:
     splits = prepare.draw(config, table)
     model = prepare.make_model(config, table)
     method = prepare.make_method(config, prepare.make_data(config, table, splits, model))
+    check_teacher(method.views, averaged=config.train.ema > 0)
     if method.rounds is not None:
         rounds.check(prepare.counted(config, splits), method.rounds, splits)
     held_labels.check(config, method, table, splits)
