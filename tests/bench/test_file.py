@@ -152,6 +152,13 @@ def test_two_add_ons_in_one_entry(path: Path, more: dict[str, Any]) -> None:
     (
         ("metods", "bench.yaml: 'metods' is no axis. Did you mean 'methods'?"),
         ("batch_size", "bench.yaml: 'batch_size' is no axis. It is a setting: write it under `settings:`."),
+        ("steps", "bench.yaml: 'steps' is no axis. It is a setting: write it under `settings:`."),
+        ("label", "bench.yaml: 'label' is no axis. Did you mean 'labels'?"),
+        ("seed", "bench.yaml: 'seed' is no axis. Did you mean 'seeds'?"),
+        ("method", "bench.yaml: 'method' is no axis. Did you mean 'methods'?"),
+        ("addon", "bench.yaml: 'addon' is no axis. Did you mean 'methods'?"),
+        ("source", "bench.yaml: 'source' is no axis. Did you mean 'data'?"),
+        ("name", "bench.yaml: 'name' has no place here: a bench names its folders itself."),
         ("xyz", "bench.yaml: 'xyz' is no axis. Known: baseline, data, labels, methods, seeds, settings."),
     ),
 )

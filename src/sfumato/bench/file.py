@@ -121,15 +121,17 @@ class _Reader:
         self.problems.append(f"{self.path}: {message}")
 
     def _unknown(self, key: str) -> str:
-        hint = nearest(key, KEYS)
-        if "Did you mean" not in hint:
-            try:
-                Keys.of(DEFAULT_METHOD).find(key)
-            except LookupError:
-                pass
-            else:
-                hint = " It is a setting: write it under `settings:`."
-        return f"'{key}' is no axis.{hint}"
+        """What to say of a key that is none of KEYS. A setting by its very name is one, however near an axis is."""
+        if key in NEVER:
+            return f"'{key}' has no place here: {NEVER[key]}."
+        try:
+            setting = Keys.of(DEFAULT_METHOD).find(key)
+        except LookupError:
+            return f"'{key}' is no axis.{nearest(key, KEYS)}"
+        axis = OWN.get(key, OWN.get(setting))
+        if axis is not None:
+            return f"'{key}' is no axis. Did you mean '{axis}'?"
+        return f"'{key}' is no axis. It is a setting: write it under `settings:`."
 
     def axis(
         self, axis: str, content: Mapping[str, Any], choose: Callable[[Any], Choice], needed: str = ""
