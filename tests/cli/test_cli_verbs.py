@@ -43,6 +43,19 @@ def test_methods_lists_all_and_shows_each() -> None:
     assert (listed["methods"].keys(), listed["addons"].keys()) == (METHODS.keys(), ADDONS.keys())
 
 
+@pytest.mark.parametrize("name", ["fixmatch", "seval"])
+def test_methods_takes_a_name_for_show(name: str) -> None:
+    for more in ((), ("--json",)):
+        assert call("methods", name, *more).stdout == call("methods", "show", name, *more).stdout != ""
+
+
+def test_methods_tells_of_an_unknown_name_what_show_does() -> None:
+    result = call("methods", "sevall")
+    assert (result.exit_code, result.stderr) == (2, call("methods", "show", "sevall").stderr)
+    assert result.stderr == "'sevall' is no method and no add-on. Did you mean 'seval'? `sfumato methods` lists them.\n"
+    assert "No such option" in call("methods", "--jsn").stderr
+
+
 def test_methods_shows_add_ons_too() -> None:
     text = call("methods").stdout
     for name, entry in ADDONS.items():

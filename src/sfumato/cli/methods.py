@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sfumato.cli.show import print_json, print_table
 
@@ -12,7 +13,17 @@ if TYPE_CHECKING:
     from sfumato.addons import Description as AddonDescription
     from sfumato.methods import Description
 
-app = typer.Typer(help="What can be trained: papers, equations, rules, options.", rich_markup_mode=None)
+
+class Names(TyperGroup):
+    """What is no verb of its own is the name to show."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Names, help="What can be trained: papers, equations, rules, options.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -50,7 +61,10 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """One method or add-on: paper, equations, views, rules, what fits it, options with their defaults."""
+    """One method or add-on: paper, equations, views, rules, what fits it, options with their defaults.
+
+    The same as `sfumato methods NAME`.
+    """
     from dataclasses import asdict
 
     from sfumato import addons, methods
