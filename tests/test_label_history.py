@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sfumato.functional.margins import margin_of
-from sfumato.label_history import LabelHistory, suspects
+from sfumato.label_history import LabelHistory, doubted_pairs, suspects
 
 LABELS = torch.tensor([0, 1, 2, 0])
 LOGITS = [torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
@@ -41,3 +41,11 @@ def test_suspects_are_those_confident_learning_doubts_the_lowest_margin_first() 
     assert found.margin.tolist() == [-9, -3]
     assert found.confidence[0] > 0.99
     assert len(suspects(history(torch.eye(3)[LABELS]))) == 0
+
+
+def test_pairs_are_the_suspects_counted_by_label_and_class_the_most_first() -> None:
+    made = LabelHistory(torch.tensor([0, 0, 1, 1, 1, 1, 2]), 3)
+    made.observe(torch.eye(3)[[0, 2, 1, 0, 0, 1, 2]] * 4)
+    assert doubted_pairs(made) == [(1, 0, 2), (0, 2, 1)]
+    assert sum(count for _, _, count in doubted_pairs(made)) == len(suspects(made))
+    assert doubted_pairs(history(torch.eye(3)[LABELS])) == []

@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sfumato import distributed
+from sfumato import distributed, label_history
 from sfumato.batches import Part, TrainData
 from sfumato.data import Splits, Table, class_counts
 from sfumato.evaluate import PARTS, Measured, Scored, evaluate, predict, refuse_broken
-from sfumato.label_history import LARGEST
 from sfumato.posthoc.temperature import fit_temperature
 from sfumato.types import HeldOut, Labeled, Pasting, Pseudo, Unlabeled, Unmixed, ViewSpec, unwarped
 from sfumato.views import Augment
@@ -189,7 +188,7 @@ class ImageData(TrainData):
 
     def watched_labels(self) -> Tensor | None:
         labels = torch.from_numpy(self.labels[self.own_labeled])
-        return labels if len(labels) <= LARGEST else None
+        return labels if len(labels) <= label_history.LARGEST else None
 
     def predict_labeled(self, model: nn.Module, device: torch.device) -> Tensor:
         return self.predict(model, self.own_labeled, device)[0]

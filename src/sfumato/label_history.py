@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sfumato.functional.confident_learning import confident_class
+from sfumato.functional.confident_learning import confident_class, confident_joint
 from sfumato.functional.margins import margin_of
 from sfumato.functional.probability import probability
 
@@ -61,3 +61,13 @@ def suspects(history: LabelHistory) -> Suspects:
     places = torch.nonzero((found >= 0) & (found != history.labels)).squeeze(1)
     places = places[history.margin[places].argsort(stable=True)]
     return Suspects(places, found[places], history.margin[places], history.p[places, found[places]])
+
+
+def doubted_pairs(history: LabelHistory) -> list[tuple[int, int, int]]:
+    """Label, suggested class and how many suspects there are of the two, the most first; of as many by class."""
+    joint = confident_joint(history.p, history.labels).fill_diagonal_(0)
+    pairs = torch.nonzero(joint)
+    counts = joint[pairs[:, 0], pairs[:, 1]]
+    order = counts.argsort(descending=True, stable=True)
+    rows = torch.cat([pairs, counts.unsqueeze(1)], dim=1)[order].tolist()
+    return [(label, other, count) for label, other, count in rows]

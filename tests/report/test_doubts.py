@@ -54,6 +54,27 @@ def test_nothing_to_doubt_and_nothing_known(tmp_path: Path) -> None:
     assert 'id="labels"' not in page(tmp_path / "unwatched", None, [])
 
 
+def test_the_largest_pairs_of_label_and_suggested_class_are_told(tmp_path: Path) -> None:
+    pairs = [{"label": f"<{k}>", "suggested": "8", "count": 30 - k, "of": 40} for k in range(12)]
+    found = {"listed": 300, "labels": 400, "evaluations": 5, "pairs": pairs, "kinds": 31}
+    text = page(tmp_path / "run", found, ROWS)
+    section = text[text.index('id="labels"') : text.index('id="gallery"')].replace("\u202f", " ")
+    assert "The same labels by class: the 10 largest of 31 pairs." in section
+    row = '<tr><td>&lt;0&gt;</td><td>8</td><td class="n">30</td><td class="n">75.0 %</td></tr>'
+    assert row in section
+    assert section.count("<tr><td>&lt;") == 10
+    few = page(tmp_path / "few", found | {"pairs": pairs[:2], "kinds": 2}, ROWS)
+    assert "The same labels by class.</caption>" in few
+
+
+def test_too_many_labels_have_no_list_and_the_page_says_why(tmp_path: Path) -> None:
+    text = page(tmp_path / "run", {"labels": 50000, "limit": 20000}, []).replace("\u202f", " ")
+    section = text[text.index('id="labels"') : text.index('id="gallery"')]
+    assert "which is done for up to 20 000 labels, and there are 50 000." in section
+    assert "contradict" not in section
+    assert "<table" not in section
+
+
 def test_a_broken_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"suspects.csv: line 3 lacks a column. Training writes file, label"):
         page(tmp_path / "run", {"listed": 2, "labels": 40, "evaluations": 5}, [ROWS[0], "2,x.png,3"])

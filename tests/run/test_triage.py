@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sfumato.batches import Part
 from sfumato.config import load
 from sfumato.data import Splits
 from sfumato.image_data import ImageData
-from sfumato.run import experiment, prepare, triage
+from sfumato.run import experiment, prepare, rehearsal, triage
 from sfumato.run.experiment import Summary
 from sfumato.types import ViewSpec
 
@@ -54,6 +55,19 @@ def test_the_wrong_labels_are_listed_with_what_they_may_be(folder: Path) -> None
     margins = [float(row["margin"]) for row in rows]
     assert margins == sorted(margins)
     assert [int(row["rank"]) for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_the_suspects_are_counted_by_label_and_suggested_class(folder: Path) -> None:
+    with (folder / "suspects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = metrics(folder)["suspects"]
+    counts = Counter((row["label"], row["suggested"]) for row in rows)
+    assert {(one["label"], one["suggested"]): one["count"] for one in found["pairs"]} == counts
+    assert found["kinds"] == len(counts) > 5
+    assert [one["count"] for one in found["pairs"]] == sorted(counts.values(), reverse=True)
+    data = data_of(folder)
+    given = Counter(data.classes[label] for label in data.labels[data.splits.labeled])
+    assert all(one["of"] == given[one["label"]] for one in found["pairs"])
 
 
 def test_counts_of_each_class_are_kept(folder: Path) -> None:
@@ -120,7 +134,15 @@ def test_noise_in_validation_changes_what_is_measured_there_alone(folder: Path, 
 
 
 def test_too_many_labels_are_not_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfumato.image_data.LARGEST", 299)
-    found = quietly(tmp_path / "run", "steps=2")
-    assert metrics(found.folder)["suspects"] is None
+    """The run says so before it trains, and so does the report."""
+    monkeypatch.setattr("sfumato.label_history.LARGEST", 299)
+    told: list[str] = []
+    overrides = [*SETTINGS[:4], "steps=2"]
+    found = experiment(load(overrides=overrides), out=tmp_path / "run", say=told.append, quiet=True)
+    line = "No list of labels to doubt (suspects.csv): it is for up to 299 labels, and there are 300."
+    assert told.index(f"note: {line}") < told.index(f"Writing to {found.folder}")
+    assert metrics(found.folder)["suspects"] == {"labels": 300, "limit": 299}
     assert not (found.folder / "suspects.csv").exists()
+    assert found.report is not None
+    assert "which is done for up to 299 labels, and there are 300." in found.report.read_text()
+    assert f"# {line}" in rehearsal(load(overrides=overrides)).splitlines()

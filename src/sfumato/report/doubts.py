@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from sfumato.errors import DataError
 from sfumato.report import load, wording
-from sfumato.report.records import Doubt, Doubts
+from sfumato.report.records import Doubt, DoubtedPair, Doubts
 
 SHOWN = 12
+PAIRS = 10
 LITTLE = 0.5  # of the labels learned: below, a list holds what the network did not learn rather than what is wrong
 _COLUMNS = ("file", "label", "suggested", "margin", "confidence")
 
 
 def sentence(doubts: Doubts) -> str:
-    """What the list is worth."""
+    """What the list is worth, or why there is none."""
+    if doubts.limit is not None:
+        return (
+            "There is no list of labels to doubt: it takes a look at all of them at each evaluation, which is done for "
+            f"up to {wording.whole(doubts.limit)} labels, and there are {wording.whole(doubts.labels)}."
+        )
     times = "evaluation" if doubts.evaluations == 1 else f"{wording.whole(doubts.evaluations)} evaluations"
     told = (
         f"Of {wording.whole(doubts.labels)} training labels, {wording.whole(doubts.listed)} contradict what the "
@@ -48,7 +55,17 @@ def read_doubts(folder: Path, metrics: object) -> Doubts | None:
         recall=load.number(metrics.get("recall")),
         first=_first(path) if path.is_file() else (),
         agreement=load.number(metrics.get("agreement")),
+        pairs=tuple(_pairs(metrics.get("pairs")))[:PAIRS],
+        kinds=load.whole(metrics.get("kinds")) or 0,
+        limit=load.whole(metrics.get("limit")),
     )
+
+
+def _pairs(value: object) -> Iterator[DoubtedPair]:
+    for one in value if isinstance(value, list) else []:
+        count, of = (load.whole(one.get(key)) for key in ("count", "of")) if isinstance(one, dict) else (None, None)
+        if count and of:
+            yield DoubtedPair(str(one.get("label")), str(one.get("suggested")), count, of)
 
 
 def _first(path: Path) -> tuple[Doubt, ...]:

@@ -83,6 +83,16 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtedPair:
+    """Of the `of` labels `label`, `count` may be `suggested`."""
+
+    label: str
+    suggested: str
+    count: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Doubts:
     """All of them. precision and recall are of labels that were made wrong on purpose; None where none were."""
 
@@ -93,6 +103,9 @@ class Doubts:
     recall: float | None
     first: tuple[Doubt, ...]  # the lowest margins
     agreement: float | None = None  # share of labels that the network preferred on average
+    pairs: tuple[DoubtedPair, ...] = ()  # the largest counts
+    kinds: int = 0  # how many pairs there are in all
+    limit: int | None = None  # the number of labels from which on there is no list, where there are more
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def conclude(
         "protocol": config.data.protocol,
         "lists": data.splits.lists,
         **data.told(),
-        "suspects": None if result.labels is None else triage(result.labels, data, folder),
+        "suspects": triage(result.labels, data, folder),
         "collapse": result.collapse,
         "warnings": result.warnings,
         **({"rounds": [{key: one[key] for key in ROUND if key in one} for one in earlier]} if earlier else {}),

@@ -23,6 +23,7 @@ from sfumato.run import files, held_labels, judge, prepare, rounds
 from sfumato.run.part import Say, open_part, run_part
 from sfumato.run.ranks import decided_by_first, is_first, together
 from sfumato.run.table import Row, row
+from sfumato.run.triage import unwatched
 from sfumato.train import Interrupted
 
 FALLBACK = (
@@ -100,7 +101,7 @@ def experiment(
         else:
             splits = rehearse(config, table)
             config = prepare.counted(config, splits)
-            for note in splits.notes:
+            for note in (*splits.notes, *unwatched(table, splits)):
                 say(f"note: {note}")
         name = config.name or f"{Path(config.data.source).stem}-{config.label}"
         folder = resume or Path(decided_by_first(lambda: str(files.claim(out, name))))
@@ -167,8 +168,8 @@ def rehearsal(config: Config) -> str:
     parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("labeled", "unlabeled", "val", "test"))
     plan = rounds.plan_of(config)
     told = [] if plan is None else [rounds.in_words(config, plan)]
-    told += held_labels.in_words(config, table, splits)
-    lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *told, *splits.notes]
+    told += [*held_labels.in_words(config, table, splits), *splits.notes, *unwatched(table, splits)]
+    lines = [f"{len(table):,} images of {len(table.classes)} classes: {parts}", *told]
     return "".join(f"# {line}\n" for line in lines) + dump(config)
 
 

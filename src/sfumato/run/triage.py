@@ -9,20 +9,38 @@ from typing import Any
 
 import torch
 
+from sfumato import label_history
 from sfumato.batches import TrainData
-from sfumato.label_history import LabelHistory, Suspects, suspects
+from sfumato.data import Splits, Table
+from sfumato.data.pairs import PairTable
+from sfumato.image_data import ImageData
+from sfumato.label_history import LabelHistory, Suspects, doubted_pairs, suspects
 from sfumato.run import files
 from sfumato.run.ranks import is_first
 
 SUSPECTS = "suspects.csv"
 COLUMNS = ("rank", "file", "label", "suggested", "margin", "confidence")
+PAIRS = 100  # of classes that metrics.json keeps
 
 
-def triage(history: LabelHistory, data: TrainData, folder: Path) -> dict[str, Any]:
-    """Write suspects.csv, and tell what metrics.json keeps of it.
+def unwatched(table: Table | PairTable, splits: Splits) -> list[str]:
+    """Says, before training, that it will end without a list because there are too many labels; empty otherwise."""
+    labels, limit = len(splits.labeled), label_history.LARGEST
+    if isinstance(table, PairTable) or labels <= limit:
+        return []
+    return [f"No list of labels to doubt (suspects.csv): it is for up to {limit:,} labels, and there are {labels:,}."]
 
-    precision and recall are of the labels that were made wrong on purpose, where some were.
+
+def triage(history: LabelHistory | None, data: TrainData, folder: Path) -> dict[str, Any] | None:
+    """Write suspects.csv, and tell what metrics.json keeps of it; None for masks.
+
+    pairs are the joint counts of confident learning off the diagonal: how many labels of a class may be of another, the
+    most first. precision and recall are of the labels that were made wrong on purpose, where some were. Where there are
+    too many labels for a history, their number and the limit are all that is kept.
     """
+    if history is None:
+        known = isinstance(data, ImageData)
+        return {"labels": len(data.own_labeled), "limit": label_history.LARGEST} if known else None
     found = suspects(history)
     rows = data.own_labeled[found.places.numpy()]
     if is_first():
@@ -34,6 +52,12 @@ def triage(history: LabelHistory, data: TrainData, folder: Path) -> dict[str, An
         "evaluations": int(history.seen),
         "agreement": float((history.p.argmax(dim=1) == history.labels).float().mean()),  # little: a list by chance
     }
+    pairs, given = doubted_pairs(history), torch.bincount(history.labels, minlength=len(data.classes))
+    told["kinds"] = len(pairs)
+    told["pairs"] = [
+        {"label": data.classes[label], "suggested": data.classes[other], "count": count, "of": int(given[label])}
+        for label, other, count in pairs[:PAIRS]
+    ]
     wrong = {int(row) for row in data.splits.labeled if int(row) in data.splits.wrong}
     if wrong:
         right = sum(int(row) in wrong for row in rows)
