@@ -107,20 +107,24 @@ def blocks(text: str) -> list[str]:
 
 
 def literal_facts(described: Description | AddonDescription) -> list[str]:
-    """Which options take a formula to the letter, if any."""
-    found = [f"`{option}={value}`" for option, values in described.literal.items() for value in values]
-    return [f"To the letter, or as released: {', '.join(found)}"] if found else []
+    """Which options take a formula, or someone's code, to the letter."""
+    found: dict[str, list[str]] = {}
+    for option, values in described.literal.items():
+        for whose, value in values.items():
+            found.setdefault(whose, []).append(f"`{option}={value}`")
+    return [f"{whose[0].upper()}{whose[1:]}: {', '.join(options)}" for whose, options in found.items()]
 
 
 def page(
     described: Description | AddonDescription, builder: Builder, facts: Sequence[str], picture: Sequence[str]
 ) -> str:
     text, meanings = sections(described.summary)
-    opening, background = prose(text), described.about
+    opening = prose(text)
     if isinstance(builder, partial):
         fixed = ", ".join(f"`{key}={value}`" for key, value in builder.keywords.items())
-        opening, background = f"`{builder.func.__name__}` with {fixed}.", ""
-    long = blocks(background) if "\n\n" in background else []
+        name = builder.func.__name__
+        opening = f"[{name}]({name}.md) with {fixed}. The formulas, and the defaults that they speak of, are its own."
+    long = blocks(described.about) if "\n\n" in described.about else []
     listed = [f"Paper: {prose(described.paper)}", f"Equations: {prose(described.equations)}", *facts]
     body = [f"# {described.name}", "", opening, "", *picture, *(f"- {fact}" for fact in listed), "", *long]
     return "\n".join([*body, *option_table(builder, described, meanings), ""])

@@ -64,7 +64,8 @@ def test_methods_shows_add_ons_too() -> None:
         assert (shown.exit_code, entry.changes in shown.stdout) == (0, True)
     shown = call("methods", "show", "seval").stdout
     assert "softmatch" in shown.partition("methods it fits")[2]
-    assert "tau_rule=first_reaching  (to the letter: official_nm)" in shown
+    assert "  tau_rule=first_reaching  (as printed: argmin_gap, as released: official_nm)\n" in shown
+    assert json.loads(call("methods", "show", "seval", "--json").stdout)["literal"]["decay"] == {"as released": 0.999}
 
 
 def test_config_prints_what_load_reads(tmp_path: Path) -> None:

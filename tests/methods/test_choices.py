@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 import pytest
 
+from sfumato import addons
 from sfumato.functional.divergence import cross_entropy
 from sfumato.methods import METHODS, build, describe
-from sfumato.methods.building import Facts
-from sfumato.methods.choices import choices, in_words, literal_readings, year
+from sfumato.methods.building import Facts, checked, options_of, type_hints_of
+from sfumato.methods.choices import choices, in_words, year
 from sfumato.rules import Aligned, Bell, DistributionAlignment, EntropyGate, NoRefinement, Sharpen, Then
+
+TABLES = [*METHODS.items(), *addons.ADDONS.items()]
+NAMED = re.compile(r"literal|official|released|peer|printed|paper")
 
 
 def test_rules_are_named_with_what_is_inside_them():
@@ -36,12 +41,35 @@ def test_a_loss_that_no_add_on_may_change_is_not_named():
     assert "charge" not in choices(build("marginmatch", Facts(3, 4)))
 
 
-def test_literal_readings_are_found_by_their_names():
-    def builder(*, kl: Literal["mixed", "released"] = "mixed", k: Literal["official"] | None = None, n: int = 1):
-        return None
+def words(hint) -> set[str]:
+    """The strings among the values of a type hint."""
+    if get_origin(hint) is Literal:
+        return {value for value in get_args(hint) if isinstance(value, str)}
+    return {word for part in get_args(hint) for word in words(part)}
 
-    builder.__annotations__ = {"kl": Literal["mixed", "released"], "k": Literal["official"] | None, "n": int}
-    assert literal_readings(builder) == {"kl": ["released"], "k": ["official"]}
+
+@pytest.mark.parametrize(("name", "entry"), TABLES)
+def test_declared_readings_are_values_that_the_options_take(name, entry):
+    for values in (entry.printed, entry.released, entry.usb):
+        assert checked(name, entry.build, values) == values
+
+
+@pytest.mark.parametrize(("name", "entry"), TABLES)
+def test_values_that_are_named_by_whose_they_are_are_declared(name, entry):
+    hints, found = type_hints_of(entry.build), entry.literal
+    for option in options_of(entry.build):
+        named = {word for word in words(hints[option]) if NAMED.search(word)}
+        assert named <= set(found.get(option, {}).values()), option
+
+
+def test_readings_say_whose_they_are():
+    assert describe("softmatch").literal == {
+        "n_sigma": {"as printed": 1.0, "as released": 2.0},
+        "statistics": {"as printed": "raw", "USB": "aligned"},
+    }
+    assert addons.describe("calibratemix").literal["count"] == {"as released": 15}
+    assert addons.describe("abc").literal == {"target": {"USB": "hard"}}
+    assert describe("csl_robust").literal["split"] == {"as printed": "absV", "as released": "absV"}
 
 
 @pytest.mark.parametrize("name", METHODS)

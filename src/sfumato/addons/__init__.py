@@ -32,7 +32,7 @@ from sfumato.errors import UsageError, nearest
 from sfumato.methods import METHODS, Facts, Method, build
 from sfumato.methods.base import Slot
 from sfumato.methods.building import checked, options_of
-from sfumato.methods.choices import literal_readings
+from sfumato.methods.choices import Readings
 
 __all__ = [
     "ADDONS",
@@ -58,7 +58,7 @@ CHANGES: Mapping[Slot, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Readings):
     """One line of the table. Options and defaults are the function's keyword-only parameters."""
 
     build: Callable[..., None]
@@ -75,24 +75,71 @@ class Entry:
 
 
 ADDONS: Mapping[str, Entry] = {
-    "abc": Entry(abc, "Lee et al. 2021, ABC", "section 3, soft targets", frozenset({"extras"})),
+    "abc": Entry(abc, "Lee et al. 2021, ABC", "section 3, soft targets", frozenset({"extras"}), usb={"target": "hard"}),
     "acr": Entry(acr, "Wei and Gan 2023, ACR", "as released", frozenset({"extras", "target", "weigh"})),
     "adsh": Entry(adsh, "Guo and Li 2022, Adsh", "on-line", frozenset({"weigh"})),
-    "calibratemix": Entry(calibratemix, "CalibrateMix (seed paper)", "eq. 4-5, guided mixing", frozenset({"extras"})),
+    "calibratemix": Entry(
+        calibratemix,
+        "CalibrateMix (seed paper)",
+        "eq. 4-5, guided mixing",
+        frozenset({"extras"}),
+        printed={"apm_decay": "eq5"},
+        released={
+            "share": "beta_group",
+            "similarity": "pixel",
+            "count": 15,
+            "mix_loss": "bce_released",
+            "apm_decay": "eq5",
+            "apm_in_warmup": False,
+            "double_base_released": True,
+        },
+    ),
     "cossl": Entry(cossl, "Fan et al. 2022, CoSSL", "section 3, on-line", frozenset({"extras", "refine"})),
-    "crest": Entry(crest, "Wei et al. 2021, CReST", "section 3.2", frozenset(), generations=True),
-    "crest_plus": Entry(crest_plus, "Wei et al. 2021, CReST+", "section 3.3", frozenset({"refine"}), generations=True),
+    "crest": Entry(
+        crest, "Wei et al. 2021, CReST", "section 3.2", frozenset(), generations=True, released={"rates": "official"}
+    ),
+    "crest_plus": Entry(
+        crest_plus,
+        "Wei et al. 2021, CReST+",
+        "section 3.3",
+        frozenset({"refine"}),
+        generations=True,
+        released={"rates": "official"},
+    ),
     "darp": Entry(darp, "Kim et al. 2020, DARP", "algorithm 1, solved exactly", frozenset({"target"})),
     "daso": Entry(daso, "Oh et al. 2022, DASO", "section 3", frozenset({"extras", "target"})),
     "debiaspl": Entry(debiaspl, "Wang et al. 2022, DebiasPL", "without CLD", frozenset({"divergence", "refine"})),
     "distribution_alignment": Entry(
-        distribution_alignment, "Berthelot et al. 2020, ReMixMatch", "section 3.1", frozenset({"refine"})
+        distribution_alignment,
+        "Berthelot et al. 2020, ReMixMatch",
+        "section 3.1",
+        frozenset({"refine"}),
+        printed={"window": 128},
     ),
     "label_smoothing": Entry(label_smoothing, "Szegedy et al. 2016", "section 7, s / (C - 1)", frozenset({"charge"})),
     "logit_adjustment": Entry(logit_adjustment, "Menon et al. 2021", "eq. 9-10", frozenset({"charge"})),
-    "random_mixup": Entry(random_mixup, "Zhang et al. 2018, mixup", "eq. 1, on pseudo-labels", frozenset({"extras"})),
+    "random_mixup": Entry(
+        random_mixup,
+        "Zhang et al. 2018, mixup",
+        "eq. 1, on pseudo-labels",
+        frozenset({"extras"}),
+        released={"share": "beta_group", "mix_loss": "bce_released"},
+    ),
     "saw": Entry(saw, "Lai et al. 2022, SAW", "on-line", frozenset({"charge", "divergence"})),
-    "seval": Entry(seval, "Li et al. 2024, SEVAL", "refinement and thresholds", frozenset({"refine", "weigh"})),
+    "seval": Entry(
+        seval,
+        "Li et al. 2024, SEVAL",
+        "refinement and thresholds",
+        frozenset({"refine", "weigh"}),
+        printed={"val": "split_estimate", "tau_rule": "argmin_gap"},
+        released={
+            "decay": 0.999,
+            "tau_rule": "official_nm",
+            "pi_solver": "nelder_mead_official",
+            "ema_space": "arithmetic_official",
+            "rare_rule": "official_min",
+        },
+    ),
 }
 
 
@@ -166,7 +213,7 @@ class Description:
     about: str  # the head of the add-on's file
     summary: str  # of the function, with its arguments
     defaults: dict[str, object]
-    literal: dict[str, list[str]]  # options with values that take a formula, or the authors' code, to the letter
+    literal: dict[str, dict[str, object]]  # see `Readings`
 
 
 def describe(name: str) -> Description:
@@ -180,5 +227,5 @@ def describe(name: str) -> Description:
         about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
         summary=inspect.getdoc(builder) or "",
         defaults={key: p.default for key, p in options(name).items()},
-        literal=literal_readings(builder),
+        literal=line.literal,
     )

@@ -82,8 +82,8 @@ def show(
         _show_addon(found)
     typer.echo("options:" if found.defaults else "no options")
     for key, value in found.defaults.items():
-        literal = f"  (to the letter: {', '.join(found.literal[key])})" if key in found.literal else ""
-        typer.echo(f"  {key}={value}{literal}")
+        literal = ", ".join(f"{whose}: {one}" for whose, one in found.literal.get(key, {}).items())
+        typer.echo(f"  {key}={value}" + (f"  ({literal})" if literal else ""))
 
 
 def _show_method(found: Description) -> None:

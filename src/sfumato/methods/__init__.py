@@ -12,7 +12,7 @@ from sfumato.methods.adamatch import adamatch
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.building import Facts, checked, options_of
-from sfumato.methods.choices import choices, literal_readings
+from sfumato.methods.choices import Readings, choices
 from sfumato.methods.comatch import comatch
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.corrmatch import corrmatch
@@ -49,7 +49,7 @@ __all__ = ["METHODS", "Consistency", "Entry", "Facts", "Method", "build", "descr
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Readings):
     """One line of the table. Options and defaults are the builder's keyword-only parameters."""
 
     build: Callable[..., Method]
@@ -64,43 +64,115 @@ class Entry:
         return "masks" if self.dense_only else "classes" if self.classes_only else "classes, masks"
 
 
+_CSL_PRINTED: Mapping[str, object] = {
+    "split": "absV",
+    "features": "raw",
+    "keep": "and",
+    "polarity": "literal_eq13",
+    "shares": (0.5, 0.5, 0.0),
+}
+_CSL_RELEASED: Mapping[str, object] = {
+    "split": "absV",
+    "features": "raw_winner_slot",
+    "keep": "or",
+    "polarity": "mask_reliable",
+    "shares": (0.25, 0.25, 0.5),
+}
+
 METHODS: Mapping[str, Entry] = {
-    "adamatch": Entry(adamatch, "Berthelot et al. 2021, AdaMatch", "section 3"),
+    "adamatch": Entry(
+        adamatch,
+        "Berthelot et al. 2021, AdaMatch",
+        "section 3",
+        usb={"interpolate": False, "labeled_strong": False, "ramp": 0.0},
+    ),
     "augseg": Entry(augseg, "Zhao et al. 2023, AugSeg", "as released"),
     "comatch": Entry(comatch, "Li et al. 2021, CoMatch", "section 3", classes_only=True),
-    "corrmatch": Entry(corrmatch, "Sun et al. 2023, CorrMatch", "section 3, as released", dense_only=True),
+    "corrmatch": Entry(
+        corrmatch, "Sun et al. 2023, CorrMatch", "section 3, as released", dense_only=True, released={"kl": "released"}
+    ),
     "cps": Entry(cps, "Chen et al. 2021, CPS", "section 3, with CutMix"),
     "crmatch": Entry(crmatch, "Fan et al. 2021, CR-Match", "sections 3.2-3.3", classes_only=True),
-    "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15"),
-    "csl_robust": Entry(csl_robust, "CSL, split by the principal component", "eq. 7-15"),
+    "csl": Entry(csl, "CSL (seed paper)", "eq. 7-15", printed=_CSL_PRINTED, released=_CSL_RELEASED),
+    "csl_robust": Entry(
+        csl_robust, "CSL, split by the principal component", "eq. 7-15", printed=_CSL_PRINTED, released=_CSL_RELEASED
+    ),
     "cutmix_seg": Entry(cutmix_seg, "French et al. 2020, CutMix-Seg", "as released"),
     "dash": Entry(dash, "Xu et al. 2021, Dash", "section 3.2"),
     "defixmatch": Entry(defixmatch, "Schmutz et al. 2023, DeFixMatch", "section 3"),
-    "farcluss": Entry(farcluss, "FARCLUSS (seed paper)", "eq. 2-11"),
+    "farcluss": Entry(
+        farcluss,
+        "FARCLUSS (seed paper)",
+        "eq. 2-11",
+        printed={"rebalance": "literal", "rebalance_scope": "per_class", "proto_grad": "literal", "projection": 128},
+    ),
     "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
     "marginmatch": Entry(marginmatch, "Sosea and Caragea 2023, MarginMatch", "section 3", classes_only=True),
-    "mean_teacher": Entry(mean_teacher, "Tarvainen and Valpola 2017, Mean Teacher", "section 2, with a linear ramp"),
+    "mean_teacher": Entry(
+        mean_teacher,
+        "Tarvainen and Valpola 2017, Mean Teacher",
+        "section 2, with a linear ramp",
+        printed={"rise": "exponential"},
+    ),
     "mixmatch": Entry(mixmatch, "Berthelot et al. 2019, MixMatch", "algorithm 1, eq. 2-11", classes_only=True),
-    "noisy_student": Entry(noisy_student, "Xie et al. 2020, Noisy Student", "algorithm 1", classes_only=True),
-    "pi_model": Entry(pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1"),
-    "pseudo_label": Entry(pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold"),
-    "remixmatch": Entry(remixmatch, "Berthelot et al. 2020, ReMixMatch", "algorithm 1", classes_only=True),
+    "noisy_student": Entry(
+        noisy_student, "Xie et al. 2020, Noisy Student", "algorithm 1", classes_only=True, printed={"mean": "each"}
+    ),
+    "pi_model": Entry(
+        pi_model, "Laine and Aila 2017, Pi-model", "algorithm 1", printed={"gradient": "both"}, usb={"rise": "linear"}
+    ),
+    "pseudo_label": Entry(
+        pseudo_label, "Lee 2013, Pseudo-Label", "eq. 15-16, with a threshold", printed={"threshold": 0.0}
+    ),
+    "remixmatch": Entry(
+        remixmatch,
+        "Berthelot et al. 2020, ReMixMatch",
+        "algorithm 1",
+        classes_only=True,
+        printed={"strong_views": 8},
+        usb={"labeled_view": "weak", "window": None},
+    ),
     "self_training": Entry(self_training, "Yarowsky 1995", "as in scikit-learn", classes_only=True),
     "simmatch": Entry(simmatch, "Zheng et al. 2022, SimMatch", "section 3", classes_only=True),
-    "softmatch": Entry(softmatch, "Chen et al. 2023, SoftMatch", "eq. 5-8"),
-    "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1"),
-    "st_pp": Entry(st_pp, "Yang et al. 2022, ST++", "algorithm 2"),
+    "softmatch": Entry(
+        softmatch,
+        "Chen et al. 2023, SoftMatch",
+        "eq. 5-8",
+        printed={"n_sigma": 1.0, "statistics": "raw"},
+        released={"n_sigma": 2.0},
+        usb={"statistics": "aligned"},
+    ),
+    "st": Entry(st, "Yang et al. 2022, ST", "algorithm 1", released={"first": "supervised"}),
+    "st_pp": Entry(st_pp, "Yang et al. 2022, ST++", "algorithm 2", released={"first": "supervised"}),
     "supervised": Entry(supervised, "labels only, weak views", "cross-entropy"),
     "supervised_strong": Entry(supervised_strong, "labels only, weak and strong views", "cross-entropy"),
-    "u2pl": Entry(u2pl, "Wang et al. 2022, U2PL", "section 3, L_u as released"),
-    "uda": Entry(uda, "Xie et al. 2020, UDA", "eq. 1, section 3.3"),
+    "u2pl": Entry(
+        u2pl,
+        "Wang et al. 2022, U2PL",
+        "section 3, L_u as released",
+        printed={"anchors": "paper", "negatives": "paper", "normalize": "selected"},
+        released={"anchors": "released", "negatives": "released", "normalize": "boosted"},
+    ),
+    "uda": Entry(
+        uda,
+        "Xie et al. 2020, UDA",
+        "eq. 1, section 3.3",
+        printed={"annealing_form": "paper"},
+        usb={"annealing_form": "peer", "temperature": 1.0},
+    ),
     "uncertainty_weighted": Entry(uncertainty_weighted, "Uncertainty-weighted SSL (seed paper)", "eq. 1-8"),
     "uncertainty_weighted_flat": Entry(uncertainty_weighted_flat, "Uncertainty-weighted SSL, w = 1", "eq. 1-6, 8"),
     "unimatch": Entry(unimatch, "Yang et al. 2023, UniMatch", "section 3, as released"),
     "unimatch_v2": Entry(unimatch_v2, "Yang et al. 2025, UniMatch V2", "section 3, as released"),
-    "vat": Entry(vat, "Miyato et al. 2018, VAT", "eq. 5-12, with the entropy of section 3.6"),
+    "vat": Entry(
+        vat,
+        "Miyato et al. 2018, VAT",
+        "eq. 5-12, with the entropy of section 3.6",
+        printed={"ramp": 0.0},
+        released={"xi": 1e-6},
+    ),
 }
 
 
@@ -142,7 +214,7 @@ class Description:
     views: ViewSpec
     rounds: Rounds | Generations | None
     choices: dict[str, str]  # what stands in its slots
-    literal: dict[str, list[str]]  # options with values that take a formula, or the authors' code, to the letter
+    literal: dict[str, dict[str, object]]  # see `Readings`
 
     @property
     def trainings(self) -> str | None:
@@ -170,5 +242,5 @@ def describe(name: str) -> Description:
         views=method.views,
         rounds=method.rounds,
         choices=choices(method),
-        literal=literal_readings(builder),
+        literal=line.literal,
     )

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args, get_origin
 
 from torch import nn
 
 from sfumato.methods.base import Method
-from sfumato.methods.building import options_of, type_hints_of
 from sfumato.rules import Product, Rule, Then
 
-LITERAL = re.compile(r"literal|official|released|peer|printed|paper")
-"""How a value of an option is named that takes a paper's formula, or its authors' code, to the letter."""
 ORDER = ("refine", "weigh", "target", "divergence", "charge", "extras")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """Options of a line of a table, each with the value that takes a formula, or someone's code, to the letter."""
+
+    printed: Mapping[str, object] = field(default_factory=dict)  # by the paper's formula or text
+    released: Mapping[str, object] = field(default_factory=dict)  # by its authors' code
+    usb: Mapping[str, object] = field(default_factory=dict)  # by USB, where that is neither
+
+    @property
+    def literal(self) -> dict[str, dict[str, object]]:
+        """For each option, its values by whose they are: "as printed", "as released" or "USB"."""
+        found: dict[str, dict[str, object]] = {}
+        for whose, values in (("as printed", self.printed), ("as released", self.released), ("USB", self.usb)):
+            for option, value in values.items():
+                found.setdefault(option, {})[whose] = value
+        return found
 
 
 def choices(method: Method) -> dict[str, str]:
@@ -51,24 +66,6 @@ def in_words(held: object) -> str:
     name: str = getattr(held, "__name__", type(held).__name__)
     inside = [in_words(child) for child in held.children() if isinstance(child, Rule)] if isinstance(held, Rule) else []
     return f"{name}({', '.join(inside)})" if inside else name
-
-
-def literal_readings(builder: Callable[..., object]) -> dict[str, list[str]]:
-    """The options of `builder` with a value that takes a formula to the letter, and these values."""
-    hints, found = type_hints_of(builder), {}
-    for name in options_of(builder):
-        values = [value for value in _words(hints[name]) if LITERAL.search(value)]
-        if values:
-            found[name] = values
-    return found
-
-
-def _words(hint: object) -> Iterator[str]:
-    if get_origin(hint) is Literal:
-        yield from (value for value in get_args(hint) if isinstance(value, str))
-    else:
-        for part in get_args(hint):
-            yield from _words(part)
 
 
 def year(paper: str) -> int | None:
