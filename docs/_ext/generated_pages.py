@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Literal, Protocol, get_args, get_origin
+from typing import Literal, Protocol, Union, get_args, get_origin
 
 from diagram import diagram, steps
 from sphinx.application import Sphinx
@@ -72,7 +72,7 @@ def allowed(annotation: object) -> str:
     """Values of a type hint as a reader would write them."""
     if get_origin(annotation) is Literal:
         return " / ".join(f"`{value}`" for value in get_args(annotation))
-    if isinstance(annotation, UnionType):
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
         return " or ".join(allowed(part) for part in get_args(annotation))
     name = str(annotation) if get_origin(annotation) else getattr(annotation, "__name__", str(annotation))
     return "none" if annotation is type(None) else name.replace("|", "or")
@@ -123,7 +123,7 @@ def page(
     if isinstance(builder, partial):
         fixed = ", ".join(f"`{key}={value}`" for key, value in builder.keywords.items())
         name = builder.func.__name__
-        opening = f"[{name}]({name}.md) with {fixed}. The formulas, and the defaults that they speak of, are its own."
+        opening = f"[{name}]({name}.md) with {fixed}. The text below is of `{name}`, and speaks of its defaults."
     long = blocks(described.about) if "\n\n" in described.about else []
     listed = [f"Paper: {prose(described.paper)}", f"Equations: {prose(described.equations)}", *facts]
     body = [f"# {described.name}", "", opening, "", *picture, *(f"- {fact}" for fact in listed), "", *long]

@@ -1,9 +1,15 @@
 """Adsh, adaptive thresholding (Guo and Li 2022, ICML): every class lets in the same share of its predictions.
 
-The most frequent class has the threshold tau; the share of its predictions that reach it is rho. The threshold of any
-other class is the confidence of the last of its surest predictions that make up the share rho of them. It takes the
-place of the method's own weights. See `rules.equal_share.EqualShare` for what replaces the paper's pass over the
-unlabeled set after each epoch.
+With p the prediction on the weak view, c its class, and h the most frequent class by the prior:
+
+    rho = share of the predictions of h with max p >= tau
+    T_h = tau;   T_c: the confidence of the (rho n_c)-th surest of the n_c predictions of c, or of the surest
+    w   = 1[max p >= T_c]
+
+w takes the place of the method's own weights. The paper sorts the predictions for the unlabeled set after each epoch.
+Here those made while training are counted in histograms of 200 bins, n <- momentum n + n of the step, of all ranks, and
+T_c is the lower edge of a bin. T_c is tau for a class without predictions, and for all while rho is 0 or h has had
+fewer than 10.
 
 What the method's weights remember goes on being learned for the rules that read it: the fairness of freematch, and
 when Dash's targets turn from soft to hard. Dash's warm-up is a part of its weights and goes with them: pseudo-labels

@@ -1,13 +1,17 @@
 """DebiasPL (Wang et al. 2022, arXiv:2201.01490): pseudo-labels without the network's leaning, and a loss with it.
 
-The leaning is a moving average of the weak predictions for each class, from 1/C on, of all ranks, before any other
-correction. Mask and target come from softmax(z_w - tau log average) and pseudo-labels are charged
-CE(z_s + tau log average, target): a margin that grows with how rarely a class is predicted. What is evaluated
-is z. The batch is averaged in before it is read, where the authors make its mask first; with momentum 0.999 that is a
-thousandth. The paper's contrastive branch, CLD, is left out.
+With z_w and z_s the logits of the weak and the strong view, and m the momentum:
+
+    a   <- m a + (1 - m) mean softmax z_w              (C,), from 1/C: the leaning
+    p   = softmax(z_w - tau log a)                     of which mask w and target t are made
+    L_u = mean(w CE(z_s + tau log a, t))
+
+The average is of all ranks, and of predictions before any other correction. The loss has a margin that grows with how
+rarely a class is predicted. What is evaluated is z. The batch is averaged in before it is read, where the authors make
+its mask first; with momentum 0.999 that is a thousandth. The paper's contrastive branch, CLD, is left out.
 
 The paper's targets are the most probable class. One that is a distribution t, which a method of its own choice has, is
-charged as softmax(log t + 2 tau log average), with the tau that is out of it and the tau that is in the loss: a student
+charged as softmax(log t + 2 tau log a), with the tau that is out of it and the tau that is in the loss: a student
 that predicts as z_w does would otherwise be sent on to the rarest class. The sharper t is, the nearer to the paper.
 
 A correction of the method's own comes after, and is shown predictions for labeled images without the leaning too.

@@ -1,9 +1,14 @@
 """Distribution alignment (Berthelot et al. 2020, ReMixMatch, arXiv:1911.09785, section 3.1).
 
-Predictions for unlabeled images are multiplied by target / average and renormalized, where the average is that of all
-predictions lately and the target is what the classes' shares ought to be. It follows the method's own correction, if it
-has one. The average is debiased: all batches so far count alike at first, which is no option of the peers. An estimated
-prior is estimated from predictions as made, before any correction.
+With p the prediction for an unlabeled image and g what the classes' shares ought to be:
+
+    a   = average of p, moving, or over the last `window` batches
+    g   = prior^power, renormalized
+    q_c = p_c (g_c + 1e-6) / (a_c + 1e-6), renormalized
+
+and q takes the place of p. It follows the method's own correction, if it has one; a batch is averaged in before it is
+aligned. The moving average is debiased: all batches so far count alike at first, which is no option of the peers. An
+estimated prior is estimated from predictions as made, before any correction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """Label smoothing (Szegedy et al. 2016): a control of CalibrateMix, the old cure for predictions too sure.
 
-t = 1 - s on the label and s / (C - 1) on each other class, in the loss of the labels; pseudo-labels stay as they are.
+    t_y = 1 - s,  t_c = s / (C - 1) for each other class c
+    L_x = mean CE(z, t)
+
+Pseudo-labels stay as they are. The paper spreads eps over all classes, that of the label too, eps / C on each: that is
+s = eps (C - 1) / C here. A label that is a distribution y becomes (1 - s) y + s (1 - y) / (C - 1).
 """
 
 from __future__ import annotations

@@ -1,18 +1,22 @@
 """Logit adjustment (Menon et al. 2021, arXiv:2007.07314).
 
-While training, eq. 10: labels are charged CE(z + tau log prior, y), with the shares of the labels for a prior, and
-pseudo-labels alike with the prior of the unlabeled set. What frequency explains is explained by the prior, so that z
+With pi_x the shares of the labels and pi_u those that `prior` names:
+
+    form="training":    L_x = mean CE(z + tau log pi_x, y),  L_u = mean(w CE(z_s + tau log pi_u, t))      (eq. 10)
+    form="afterwards":  the network that is evaluated and kept gives z - tau log pi_u                      (eq. 9)
+
+w and t are the method's own. While training, what frequency explains is explained by the prior, so that z
 itself is left with what the classes look like: it comes out higher for rare classes than without, and it is z that
 makes pseudo-labels and is used. The pseudo-labels that a mask lets in need not be as frequent as the classes of the
 set: a prior far from what they are overdoes it. A pseudo-label that is a distribution is made of z alone, and is
-charged as softmax(log t + tau log prior): a student that predicts it would still be sent to the rarest class otherwise.
+charged as softmax(log t + tau log pi_u): a student that predicts it would still be sent to the rarest class otherwise.
 
 A method that has no loss of pseudo-labels as a choice of its own adjusts its labels alone: supervised, and those that
 charge guesses in a way of their own, such as vat, cps, csl, u2pl, augseg, corrmatch or pseudo_label, whose guesses are
 then learned by another loss than the labels. Where labeled images are mixed with unlabeled ones, as in mixmatch, the
 frequency of labels is not that of what is charged, and training so is refused.
 
-Afterwards, eq. 9: training is as it was, and the network that is evaluated and kept gives z - tau log prior.
+Afterwards training is as it was.
 
 The peer that adjusts by the inverse frequency pushes rare classes down; the sign is tested.
 """

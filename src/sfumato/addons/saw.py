@@ -1,9 +1,15 @@
 """SAW, smoothed adaptive weighting (Lai et al. 2022, ICML): errors weighed by how rare the class is, leveling off.
 
-The weight of a class is that of effective numbers, (1 - beta) / (1 - beta^n_c), its mean over the classes 1. Labels are
-weighed by how many there are of each class, pseudo-labels by how many unlabeled images are predicted to be of it. The
-paper counts by a pass over the unlabeled set after each epoch; here a moving average of the predictions made while
-training, from even on, times the number of images. A soft target stays soft and has the mean weight under it.
+With n_c the samples of class c, and N their mean over the classes:
+
+    v_c = (1 - beta) / (1 - beta^n_c) over its mean,  beta = (N - 1) / N      the weight by effective numbers
+    L_x = mean v_y CE(z, y)                                                   n_c: labels of class c
+    L_u = mean(w v_t CE(z_s, t))                                              n_c = N_u pi_c, pi the prior
+    pi <- m pi + (1 - m) shares of argmax p                                   from 1/C, with prior="predicted"
+
+with the method's own weights w, targets t and divergence. N_u is the number of unlabeled images, p the prediction on
+the weak view before any correction, m the momentum, and n_c at least 1. The paper counts by a pass over the unlabeled
+set after each epoch. A soft target stays soft and has the mean weight under it.
 
 The peer puts its weighted mean in the place of the cross-entropy, which breaks every method that masks or weighs each
 sample, and makes soft targets hard.

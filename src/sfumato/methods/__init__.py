@@ -12,7 +12,7 @@ from sfumato.methods.adamatch import adamatch
 from sfumato.methods.augseg import augseg
 from sfumato.methods.base import Method
 from sfumato.methods.building import Facts, checked, options_of
-from sfumato.methods.choices import Readings, choices
+from sfumato.methods.choices import Readings, choices, in_words
 from sfumato.methods.comatch import comatch
 from sfumato.methods.consistency import Consistency
 from sfumato.methods.corrmatch import corrmatch
@@ -229,6 +229,10 @@ class Description:
 def describe(name: str) -> Description:
     line = entry(name)
     builder = line.build.func if isinstance(line.build, partial) else line.build
+    summary = inspect.getdoc(builder) or ""
+    if isinstance(line.build, partial):
+        fixed = ", ".join(f"{key}={value}" for key, value in line.build.keywords.items())
+        summary = f"{in_words(builder)} with {fixed}; the text speaks of the defaults without these.\n\n{summary}"
     method = build(name, Facts(2, 1, line.dense_only, num_labeled=1, label_counts=(1, 1)))
     return Description(
         name=name,
@@ -237,7 +241,7 @@ def describe(name: str) -> Description:
         dense_only=line.dense_only,
         classes_only=line.classes_only,
         about=inspect.cleandoc(getattr(inspect.getmodule(builder), "__doc__", None) or ""),
-        summary=inspect.getdoc(builder) or "",
+        summary=summary,
         defaults={key: p.default for key, p in options(name).items()},
         views=method.views,
         rounds=method.rounds,

@@ -97,7 +97,12 @@ def with_new_head(net: nn.Module) -> nn.Module:
 def cps(*, threshold: float = 0.0, lambda_u: float = 1.5, labeled_strong: bool = False) -> CPS:
     """Each of two networks learns the labels that the other gives to the weak view.
 
-    threshold: labels of a lower confidence are left out; 0, which leaves out none, is the paper. lambda_u: weight of
-    the crossed terms. labeled_strong adds strong views of the labelled images.
+    Args:
+        threshold: labels of a lower confidence are left out; 0, which leaves out none, is the paper.
+        lambda_u: weight of the crossed terms, both together.
+        labeled_strong: train both networks on strong views of the labelled images too.
+
+    Raises:
+        UsageError: a threshold that is no probability.
     """
     return CPS(threshold=threshold, lambda_u=lambda_u, labeled_strong=labeled_strong)

@@ -1,4 +1,21 @@
-"""FreeMatch (Wang et al. 2023)."""
+"""FreeMatch: thresholds that follow how sure the network is, of all classes and of each, and a fairness term.
+
+With p the prediction on the weak view, c its class, q the prediction on the strong view, and m the momentum:
+
+    level <- m level + (1 - m) mean max p              from 1/C; with `quantile` that quantile of max p, not the mean
+    p~    <- m p~ + (1 - m) mean p                     (C,), from 1/C
+    h~    <- m h~ + (1 - m) shares of the classes c    (C,), from 1/C
+    T_c   = min(level, ceiling) p~_c / max p~
+    L_u   = mean(1[max p >= T_c] CE(q, c))             over all valid predictions, kept or not
+    L_f   = sum_k a_k log b_k,  a ~ p~ / h~,  b ~ mean q / shares of argmax q, both over the kept samples
+    L     = L_x + lambda_u L_u + lambda_fairness L_f
+
+Averages take in a step before they are read. a and b are scaled to a sum of 1, and 0 where they would divide by 0; L_f
+is 0 where nothing is kept, and has a gradient through mean q alone. Means and shares are of all ranks. As the level
+starts at 1/C nearly all samples pass at first.
+
+Wang et al. 2023 (arXiv:2205.07246).
+"""
 
 from __future__ import annotations
 
@@ -57,9 +74,20 @@ def freematch(
     lambda_fairness: float = 0.001,
     labeled_strong: bool = False,
 ) -> Consistency:
-    """Self-adaptive thresholds, updated before use (eq. 5-7), plus a fairness term (eq. 11).
+    """The method as a choice of rules.
 
-    lambda_fairness=0 leaves the term out. quantile and ceiling are the authors' options; the paper uses neither.
+    Args:
+        num_classes: C.
+        momentum: m, of all averages; 0.999 remembers 1,000 steps.
+        quantile: of the confidences of a step, 0 to 1, in the place of their mean: an option of the authors' code;
+            none is the paper.
+        ceiling: the level is at most this, 0 to 1: an option of the authors' code, with 0.95; none is the paper.
+        lambda_u: weight of L_u.
+        lambda_fairness: weight of L_f; 0 leaves it out.
+        labeled_strong: train on strong views of the labelled images too.
+
+    Raises:
+        UsageError: a momentum, quantile or ceiling out of range.
     """
     threshold = SelfAdaptiveThreshold(num_classes, momentum=momentum, quantile=quantile, ceiling=ceiling)
     fair = Fairness(threshold, num_classes, weight=lambda_fairness, momentum=momentum) if lambda_fairness else None

@@ -1,4 +1,12 @@
-"""Labels only: the two baselines that every gain is measured against."""
+"""Labels only: the two baselines that every gain is measured against.
+
+With z_w and z_s the logits of the weak and the strong view of a labelled image, and y its label:
+
+    supervised:         L = mean CE(z_w, y)
+    supervised_strong:  L = (mean CE(z_w, y) + mean CE(z_s, y)) / 2
+
+The means are over the valid labels. Unlabelled images are not looked at.
+"""
 
 from __future__ import annotations
 
