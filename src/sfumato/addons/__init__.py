@@ -131,7 +131,7 @@ ADDONS: Mapping[str, Entry] = {
         "Li et al. 2024, SEVAL",
         "refinement and thresholds",
         frozenset({"refine", "weigh"}),
-        printed={"val": "split_estimate", "tau_rule": "argmin_gap"},
+        printed={"val": "split_estimate", "ridge": 0.0, "tau_rule": "argmin_gap"},
         released={
             "decay": 0.999,
             "tau_rule": "official_nm",

@@ -106,7 +106,7 @@ METHODS: Mapping[str, Entry] = {
         "eq. 2-11",
         printed={"rebalance": "literal", "rebalance_scope": "per_class", "proto_grad": "literal", "projection": 128},
     ),
-    "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4"),
+    "fixmatch": Entry(fixmatch, "Sohn et al. 2020, FixMatch", "eq. 3-4", usb={"temperature": 1.0}),
     "flexmatch": Entry(flexmatch, "Zhang et al. 2021, FlexMatch", "eq. 5-8"),
     "freematch": Entry(freematch, "Wang et al. 2023, FreeMatch", "eq. 5-11"),
     "marginmatch": Entry(marginmatch, "Sosea and Caragea 2023, MarginMatch", "section 3", classes_only=True),
