@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import chain, combinations
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from zlib import crc32
@@ -92,8 +93,8 @@ def _gradients(losses: Losses, batch: Batch) -> Tensor:
 
 
 def every_option_changes_something(case: Case) -> str | None:
-    """Some options act only beside another: a temperature with a soft target, a tail once the mean has moved. One
-    companion at a time is tried.
+    """Some options act only beside others: a temperature with a soft target, a tail once the mean has moved, the
+    momentum of a prior that is to be learned and used from the start. Two companions are tried at most.
     """
     if case.builder is None:
         return "options not known"
@@ -115,7 +116,9 @@ def every_option_changes_something(case: Case) -> str | None:
         return tried[key]
 
     for key, others in options.items():
-        companions = [{}, *({other: value} for other in options if other != key for value in options[other])]
+        singles = [{other: value} for other in options if other != key for value in options[other]]
+        pairs = (one | two for one, two in combinations(singles, 2) if one.keys() != two.keys())
+        companions = chain(({},), singles, pairs)
         changes = (_differ(outcome(c), outcome({**c, key: value})) for c in companions for value in others)
         assert any(changes), f"option {key} changes nothing"
     return None
