@@ -31,6 +31,7 @@ add_module_names = False
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
+toc_object_entries = False  # with every object in the menu of every page the build takes twice as long
 
 smartquotes = False  # quotation marks in the texts are code
 html_theme = "furo"
