@@ -71,6 +71,7 @@ def test_new_tests_pass(followed: Path) -> None:
     assert "4 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_new_method_meets_the_conformance_suite(followed: Path) -> None:
     suite = "tests/methods/test_conformance.py"
     done = run(followed, "-m", "pytest", "-q", suite, "-k", "margin_match")
