@@ -83,7 +83,14 @@ def test_what_is_wrong_is_told_before_anything_is_made(file: Path, call: Call, r
 def start(*arguments: object) -> subprocess.Popen[str]:
     command = [str(argument) for argument in (COMMAND, "bench", *arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_ctrl_c
+    )
+
+
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so does whatever that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_step(folder: Path, step: int) -> None:
