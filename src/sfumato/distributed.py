@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 from typing import TypeVar
 
 import torch
@@ -37,6 +38,7 @@ def leave_at_exit() -> None:
 def _leave() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()  # what is left of wrapped networks in cycles holds the group, and its threads with it
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
