@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import gc
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+if dist.is_available():
+    # Its functions have the group that is open when they are imported for a default, and would hold it for ever. What
+    # wraps a network for several ranks imports them, by then with a group open: here there is none yet.
+    import torch.distributed.nn
 
 T = TypeVar("T")
 
@@ -38,7 +42,6 @@ def leave_at_exit() -> None:
 def _leave() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()  # what is left of wrapped networks in cycles holds the group, and its threads with it
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
